@@ -1,0 +1,1 @@
+//! Which sockets are open, and who holds them.

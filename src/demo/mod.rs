@@ -1,0 +1,1 @@
+//! Harmless examples in a private namespace.

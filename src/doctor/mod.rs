@@ -1,0 +1,1 @@
+//! What this user on this machine can and cannot see, each ability tried.

@@ -1,0 +1,1 @@
+//! Who can reach a socket, and what text would close it.

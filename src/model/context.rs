@@ -1,0 +1,114 @@
+//! The place a socket lives in: host, namespace, interface, container.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::socket::named;
+use super::{Fact, Text};
+
+/// Index into `Snapshot::namespaces`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct NamespaceId(pub u32);
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Host {
+    pub name: String,
+    pub os: String,
+    pub kernel: String,
+    pub boot_id: Option<String>,
+    /// What the firmware says of maker and product, for the guess about the upstream.
+    pub dmi: Option<String>,
+}
+
+/// A network namespace and the facts of it that decide who can reach its sockets.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Inode of the namespace file (`net:[4026531840]`).
+    pub inode: u64,
+    /// `SO_NETNS_COOKIE`, where it was read.
+    pub cookie: Option<u64>,
+    /// File name below /run/netns, or the container's name; `None` for a nameless one.
+    pub name: Option<Text>,
+    /// Whether this is the namespace that sockwarden itself runs in.
+    pub own: bool,
+    /// `Unknown` when nobody may ask.
+    pub interfaces: Fact<Vec<Interface>>,
+    /// Whether the kernel filters packets here at all.
+    pub filter: FilterState,
+    pub sysctls: Sysctls,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Interface {
+    pub index: u32,
+    pub name: Text,
+    pub kind: InterfaceKind,
+    pub up: bool,
+    pub promiscuous: bool,
+    /// Addresses with their prefix length, as configured.
+    pub addresses: Vec<IpNet>,
+    /// Index of the bridge or bond that it belongs to.
+    pub master: Option<u32>,
+    /// Whether a default route leaves through it, per family.
+    pub default_v4: bool,
+    pub default_v6: bool,
+    /// Multicast groups that somebody joined here.
+    pub groups: Vec<IpAddr>,
+}
+
+named! {
+    /// `IFLA_INFO_KIND` where it matters for reach.
+    InterfaceKind {
+        Loopback = "loopback", Ethernet = "ethernet", Bridge = "bridge", Veth = "veth", Tun = "tun",
+        Tap = "tap", Wireguard = "wireguard", Vxlan = "vxlan", Macvlan = "macvlan", Ipvlan = "ipvlan",
+        Vlan = "vlan", Bond = "bond", Tunnel = "tunnel", Dummy = "dummy", Other = "other",
+    }
+}
+
+/// What the kernel answered when asked whether a packet filter exists in a namespace.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum FilterState {
+    /// No table of any kind.
+    None,
+    /// These exist: `nftables: inet filter`, `iptables: filter`.
+    Some(Vec<Text>),
+    /// Nobody could ask, for this reason.
+    #[default]
+    Unasked,
+    Refused(String),
+}
+
+/// Settings of one namespace; `None` where it could not be read.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Sysctls {
+    /// net.ipv4.ip_local_port_range
+    pub ephemeral: Option<(u16, u16)>,
+    /// net.ipv4.ip_unprivileged_port_start
+    pub unprivileged_start: Option<u16>,
+    /// net.ipv4.ip_forward
+    pub forward_v4: Option<bool>,
+    /// net.ipv6.conf.all.forwarding
+    pub forward_v6: Option<bool>,
+    /// net.ipv4.conf.all.route_localnet, or any interface's
+    pub route_localnet: Option<bool>,
+}
+
+/// What no host can know of itself: whether the world can address it (`[host] upstream`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Upstream {
+    Direct,
+    Router,
+    OneToOne,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Container {
+    /// docker podman containerd crio lxc systemd-nspawn …
+    pub runtime: String,
+    pub id: Text,
+    pub name: Option<Text>,
+    pub image: Option<Text>,
+}

@@ -1,0 +1,25 @@
+//! The nouns. No input or output, no policy.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod context;
+mod exposure;
+mod fact;
+mod problem;
+mod process;
+mod snapshot;
+mod socket;
+mod text;
+
+pub use address::{AddrRange, PortRange, canonical};
+pub use context::{
+    Container, FilterState, Host, Interface, InterfaceKind, Namespace, NamespaceId, Sysctls, Upstream,
+};
+pub use exposure::{Access, Entry, Evidence, Exposure, Path, Reach, Users, Verdict};
+pub use fact::Fact;
+pub use problem::Problem;
+pub use process::{Ancestor, ExeState, Holder, How, Process, ProcessId, Stdio};
+pub use snapshot::{Gap, GapId, Observation, Owner, Snapshot, Wants};
+pub use socket::{Endpoint, OwnerGap, Protocol, Role, Socket, SocketIndex, SocketType, Span, State};
+pub use text::Text;

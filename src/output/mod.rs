@@ -1,0 +1,1 @@
+//! Every form in which an answer is written.

@@ -1,0 +1,1 @@
+//! The program on one screen: collect, enrich, expose, match.
