@@ -1,1 +1,28 @@
+//! Real kernel objects and real programs.
+//!
+//! Each module has `pub(crate) fn trials() -> Vec<Trial>`, made with [`lab::trial`], which says what a
+//! test needs; a test that cannot run here is shown as ignored, with the reason. With `CI=true` a
+//! missing right or program is a failure; an ability that this kernel lacks stays a skip.
+//!
+//! The programs that hold awkward sockets are this binary itself: `live maker NAME ARGS…` runs the
+//! maker of that name from a module's `pub(crate) fn makers()`.
+
+#![allow(unsafe_code, reason = "makes kernel objects that no safe interface offers")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "this is a test")]
+
+#[cfg(target_os = "linux")]
+mod lab;
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    let makers: Vec<lab::Maker> = [lab::makers()].into_iter().flatten().collect();
+    if let Some(code) = lab::run_maker(&makers) {
+        return code;
+    }
+    lab::prepare();
+    let trials = [lab::trials()].into_iter().flatten().collect();
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
+}
+
+#[cfg(not(target_os = "linux"))]
 fn main() {}

@@ -1,0 +1,444 @@
+//! The laboratory: what a test needs, network namespaces of its own, programs that end with it.
+//!
+//! Nothing here touches the host: the whole test process lives in a mount namespace of its own with
+//! an empty `/run/netns`, so that whatever is mounted there ends with the process, even when killed.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+/// How long a test waits for what must happen at once on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a test ended early. Made from any error by `?`: then it is a failure.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// This kernel cannot do it: ignored, with the reason.
+    Skip(String),
+    Fail(String),
+}
+
+impl<E: Display> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Fail(error.to_string())
+    }
+}
+
+pub(crate) type Outcome<T = ()> = Result<T, Stop>;
+
+/// What a test cannot do without.
+#[derive(Clone, Copy)]
+pub(crate) enum Need {
+    /// Root with namespaces of our own.
+    Root,
+    /// A program in PATH.
+    Tool(&'static str),
+    /// An ability of the kernel: what it is called, and how it is tried.
+    Kernel(&'static str, fn() -> bool),
+}
+
+/// A test with its needs.
+pub(crate) fn trial(name: &str, needs: &'static [Need], run: fn() -> Outcome) -> Trial {
+    Trial::ignorable_test(name, move || {
+        let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
+        for need in needs {
+            let (lacking, fatal) = match *need {
+                Need::Root => (prepare().as_ref().err().map(|why| format!("needs root: {why}")), strict),
+                Need::Tool(name) => {
+                    (find_program(name).is_none().then(|| format!("needs the program {name}")), strict)
+                }
+                Need::Kernel(what, works) => {
+                    ((!works()).then(|| format!("this kernel has no {what}")), false)
+                }
+            };
+            match lacking {
+                None => {}
+                Some(why) if fatal => return Err(Failed::from(why)),
+                Some(why) => return Ok(Completion::ignored_with(why)),
+            }
+        }
+        match run() {
+            Ok(()) => Ok(Completion::Completed),
+            Err(Stop::Skip(why)) => Ok(Completion::ignored_with(why)),
+            Err(Stop::Fail(why)) => Err(Failed::from(why)),
+        }
+    })
+}
+
+/// Where PATH, or the usual folder of system programs, has this program.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+}
+
+/// Moves the test process into a mount namespace of its own with an empty `/run/netns`. Called
+/// first by `main`, while there is one thread; later calls repeat the answer.
+pub(crate) fn prepare() -> &'static Result<(), String> {
+    static PREPARED: OnceLock<Result<(), String>> = OnceLock::new();
+    PREPARED.get_or_init(|| {
+        let step = |what: &str, result: io::Result<()>| result.map_err(|error| format!("{what}: {error}"));
+        step("unshare", unshare(libc::CLONE_NEWNS))?;
+        step("mount / as slave", mount(None, "/", None, libc::MS_REC | libc::MS_SLAVE))?;
+        step("create /run/netns", std::fs::create_dir_all("/run/netns"))?;
+        step("mount /run/netns", mount(Some("tmpfs"), "/run/netns", Some("tmpfs"), 0))
+    })
+}
+
+/// `CLONE_NEW…` for the calling thread.
+pub(crate) fn unshare(flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: takes no pointer; only this thread's own view changes.
+    check(unsafe { libc::unshare(flags) }).map(|_| ())
+}
+
+pub(crate) fn mount(
+    source: Option<&str>,
+    target: &str,
+    kind: Option<&str>,
+    flags: libc::c_ulong,
+) -> io::Result<()> {
+    let [source, target, kind] =
+        [source.unwrap_or("none"), target, kind.unwrap_or("none")].map(|text| CString::new(text).unwrap());
+    // SAFETY: three NUL-terminated strings that outlive the call, and no data.
+    check(unsafe {
+        libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null())
+    })
+    .map(|_| ())
+}
+
+/// The result of a system call, with errno where it failed.
+pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Asks again every few milliseconds until there is an answer.
+pub(crate) fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Outcome<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return Ok(answer);
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(Stop::Fail(format!("waited {} s in vain for {what}", PATIENCE.as_secs())));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs a program to its end; its standard output. An exit code other than 0 is an error.
+pub(crate) fn output(command: &mut Command) -> Outcome<Vec<u8>> {
+    let done = command.stdin(Stdio::null()).output()?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        return Err(Stop::Fail(format!("{command:?}: {}: {said}", done.status)));
+    }
+    Ok(done.stdout)
+}
+
+/// The program under test, with these arguments, as a command that has not started yet.
+pub(crate) fn sockwarden<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sockwarden"));
+    command.args(args).env("NO_COLOR", "1").env_remove("CLICOLOR_FORCE");
+    command
+}
+
+/// A network namespace of the test's own, with its loopback up. Gone when dropped, once no process
+/// is in it any more.
+#[derive(Debug)]
+pub(crate) struct Netns {
+    name: String,
+    inode: u64,
+}
+
+impl Netns {
+    /// A unique name `sw-PID-n` below /run/netns.
+    pub(crate) fn new() -> Outcome<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("sw-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        Self::named(&name)
+    }
+
+    /// For a test in which the name matters; it must be unique within this process.
+    pub(crate) fn named(name: &str) -> Outcome<Self> {
+        let path = format!("/run/netns/{name}");
+        File::create_new(&path)?;
+        let target = path.clone();
+        let made = std::thread::spawn(move || {
+            unshare(libc::CLONE_NEWNET)?;
+            mount(Some("/proc/thread-self/ns/net"), &target, None, libc::MS_BIND)
+        })
+        .join()
+        .map_err(|_| "the thread that makes the namespace panicked")?;
+        if let Err(error) = made {
+            let _ = std::fs::remove_file(&path);
+            return Err(error.into());
+        }
+        let inode = std::fs::metadata(&path)?.ino();
+        let made = Self { name: name.into(), inode };
+        made.ip("link set lo up")?;
+        Ok(made)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    pub(crate) fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// `ip -n NAME …`, words parted by blanks.
+    pub(crate) fn ip(&self, words: &str) -> Outcome {
+        let ip = find_program("ip").ok_or("needs the program ip")?;
+        output(Command::new(ip).args(["-n", &self.name]).args(words.split_whitespace())).map(|_| ())
+    }
+
+    /// A program that will start in this namespace.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Outcome<Command> {
+        let mut command = Command::new(program);
+        self.enter(&mut command)?;
+        Ok(command)
+    }
+
+    /// Lets `command` start in this namespace.
+    pub(crate) fn enter(&self, command: &mut Command) -> Outcome {
+        let file = File::open(self.path())?;
+        // SAFETY: the closure runs between fork and exec and makes one system call, setns(2).
+        unsafe {
+            command.pre_exec(move || {
+                check(libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET)).map(|_| ())
+            });
+        }
+        Ok(())
+    }
+
+    /// Runs `work` in a thread that has entered this namespace.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Outcome<T> {
+        let file = File::open(self.path())?;
+        std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    // SAFETY: a system call without pointers; the thread ends with the closure.
+                    check(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) })?;
+                    Ok::<T, io::Error>(work())
+                })
+                .join()
+        })
+        .map_err(|_| "the thread in the namespace panicked")?
+        .map_err(Stop::from)
+    }
+
+    /// Waits until something listens on this TCP port (`udp` false), or is bound to the UDP port.
+    pub(crate) fn wait_for_port(&self, udp: bool, port: u16) -> Outcome {
+        let (files, state) = if udp { (["udp", "udp6"], "07") } else { (["tcp", "tcp6"], "0A") };
+        let port = format!(":{port:04X}");
+        wait(&format!("port {port} (hex) in {}", self.name), || {
+            self.run(|| {
+                files
+                    .iter()
+                    .filter_map(|name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).ok())
+                    .any(|text| {
+                        text.lines().any(|line| {
+                            let mut words = line.split_whitespace().skip(1);
+                            words.next().is_some_and(|local| local.ends_with(&port))
+                                && words.nth(1) == Some(state)
+                        })
+                    })
+                    .then_some(())
+            })
+            .ok()
+            .flatten()
+        })
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let path = self.path();
+        if let Some(path) = path.to_str().and_then(|path| CString::new(path).ok()) {
+            // SAFETY: one NUL-terminated string that outlives the call.
+            unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+        }
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Joins two namespaces by a virtual cable: interface name and addresses with prefix length of each
+/// end. Both ends are up, IPv6 addresses usable at once.
+pub(crate) fn cable(a: (&Netns, &str, &[&str]), b: (&Netns, &str, &[&str])) -> Outcome {
+    a.0.ip(&format!("link add {} type veth peer name {} netns {}", a.1, b.1, b.0.name))?;
+    for (netns, interface, addresses) in [a, b] {
+        netns.ip(&format!("link set {interface} up"))?;
+        for address in addresses {
+            let nodad = if address.contains(':') { "nodad" } else { "" };
+            netns.ip(&format!("addr add {address} dev {interface} {nodad}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// A running program with its standard output; killed and waited for when dropped. Standard input
+/// is held open: a maker ends when it closes.
+#[derive(Debug)]
+pub(crate) struct Program {
+    child: Child,
+    out: ChildStdout,
+    read: Vec<u8>,
+}
+
+impl Program {
+    pub(crate) fn start(command: &mut Command) -> Outcome<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{command:?}: {error}"))?;
+        let out = child.stdout.take().ok_or("no pipe")?;
+        Ok(Self { child, out, read: Vec::new() })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of its standard output, without the newline.
+    pub(crate) fn line(&mut self) -> Outcome<String> {
+        let start = Instant::now();
+        loop {
+            if let Some(end) = self.read.iter().position(|&byte| byte == b'\n') {
+                let rest = self.read.split_off(end + 1);
+                let line = std::mem::replace(&mut self.read, rest);
+                return Ok(String::from_utf8_lossy(&line[..end]).into_owned());
+            }
+            let mut poll = libc::pollfd { fd: self.out.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one pollfd that outlives the call.
+            check(unsafe { libc::poll(&raw mut poll, 1, 1000) })?;
+            let mut buffer = [0; 4096];
+            if poll.revents != 0 {
+                match self.out.read(&mut buffer)? {
+                    0 => return Err(Stop::Fail(format!("pid {} ended: {:?}", self.pid(), self.child.wait()))),
+                    n => self.read.extend_from_slice(&buffer[..n]),
+                }
+            } else if start.elapsed() > PATIENCE {
+                return Err(Stop::Fail(format!("pid {} says nothing", self.pid())));
+            }
+        }
+    }
+
+    /// All lines up to `ready`.
+    pub(crate) fn until_ready(&mut self) -> Outcome<Vec<String>> {
+        let mut lines = Vec::new();
+        loop {
+            match self.line()? {
+                line if line == "ready" => return Ok(lines),
+                line => lines.push(line),
+            }
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program of our own that holds something: its name and what it does. It says `ready` on
+/// standard output, then [`hold`]s.
+pub(crate) type Maker = (&'static str, fn(&[OsString]) -> io::Result<()>);
+
+/// This binary as the maker of that name.
+pub(crate) fn maker(name: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["maker", name]);
+    command
+}
+
+/// Runs the maker that the command line names, if it names one.
+pub(crate) fn run_maker(makers: &[Maker]) -> Option<ExitCode> {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if args.get(1).is_none_or(|word| word != "maker") {
+        return None;
+    }
+    let name = args.get(2)?;
+    let Some((_, make)) = makers.iter().find(|(known, _)| name == known) else {
+        eprintln!("no maker {}", name.display());
+        return Some(ExitCode::from(2));
+    };
+    end_with_parent();
+    Some(match make(&args[3..]) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("maker {}: {error}", name.display());
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// SIGKILL for this process when the thread that started it ends (prctl(2)).
+pub(crate) fn end_with_parent() {
+    // SAFETY: takes numbers only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+/// Says `ready` and waits until standard input closes.
+pub(crate) fn hold() -> io::Result<()> {
+    println!("ready");
+    io::copy(&mut io::stdin(), &mut io::sink()).map(|_| ())
+}
+
+pub(crate) fn makers() -> Vec<Maker> {
+    vec![("idle", |_| hold())]
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial("lab::two_hosts_and_a_cable", &[Need::Root, Need::Tool("ip")], two_hosts_and_a_cable)]
+}
+
+/// The laboratory itself: two namespaces on one cable reach each other by both families, a maker
+/// runs in one of them and ends with its guard.
+fn two_hosts_and_a_cable() -> Outcome {
+    let (here, there) = (Netns::new()?, Netns::new()?);
+    cable(
+        (&here, "eth0", &["192.0.2.1/24", "2001:db8::1/64"]),
+        (&there, "eth0", &["192.0.2.2/24", "2001:db8::2/64"]),
+    )?;
+    for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+        let listener = here.run(|| std::net::TcpListener::bind(address))??;
+        let target = listener.local_addr()?;
+        here.wait_for_port(false, target.port())?;
+        there.run(|| std::net::TcpStream::connect_timeout(&target, PATIENCE))??;
+    }
+    let mut command = maker("idle");
+    here.enter(&mut command)?;
+    let mut idle = Program::start(&mut command)?;
+    idle.until_ready()?;
+    let pid = idle.pid();
+    let inode = std::fs::metadata(format!("/proc/{pid}/ns/net"))?.ino();
+    if inode != here.inode() {
+        return Err(Stop::Fail(format!("maker is in namespace {inode}, not {}", here.inode())));
+    }
+    drop(idle);
+    if Path::new(&format!("/proc/{pid}")).exists() {
+        return Err(Stop::Fail(format!("pid {pid} is still there")));
+    }
+    Ok(())
+}
