@@ -21,5 +21,7 @@ pub use fact::Fact;
 pub use problem::Problem;
 pub use process::{Ancestor, ExeState, Holder, How, Process, ProcessId, Stdio};
 pub use snapshot::{Gap, GapId, Observation, Owner, Snapshot, Wants};
-pub use socket::{Endpoint, OwnerGap, Protocol, Role, Socket, SocketIndex, SocketType, Span, State};
+pub use socket::{
+    Activation, Endpoint, OwnerGap, Protocol, Role, Socket, SocketIndex, SocketType, Span, State,
+};
 pub use text::Text;

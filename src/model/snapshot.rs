@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Evidence, Holder, Host, Namespace, NamespaceId, Process, ProcessId, Protocol, Socket, SocketIndex,
+    Evidence, Holder, Host, Namespace, NamespaceId, Process, ProcessId, Protocol, Socket, SocketIndex, Text,
 };
 
 /// Which facts a command needs: the rest is not read.
@@ -58,6 +58,8 @@ pub struct Snapshot {
     pub processes: Vec<Process>,
     pub holders: Vec<Holder>,
     pub sockets: Vec<Socket>,
+    /// Names of the users that own sockets, each once (`Socket::user`).
+    pub users: Vec<Text>,
     pub gaps: Vec<Gap>,
     pub evidence: Vec<Evidence>,
 }
@@ -118,7 +120,20 @@ impl<'s> Observation<'s> {
         )
     }
 
-    /// Name of the interface that the socket is bound to.
+    /// Name of the socket's owner, as the holder's own `/etc/passwd` or ours gives it.
+    pub fn user(&self) -> Option<&'s Text> {
+        self.snapshot.users.get(self.socket.user? as usize)
+    }
+
+    /// Every systemd unit that has to do with this socket: those of its holders, then the socket
+    /// units that made it and the services that they start. A unit may appear twice.
+    pub fn units(&self) -> impl Iterator<Item = &'s Text> + use<'s> {
+        let socket = self.socket;
+        let made = socket.activation.iter().flat_map(|each| each.units.iter().chain(&each.services));
+        self.owners().filter_map(|owner| owner.process.unit.known()).chain(made)
+    }
+
+    /// The interface that the socket is bound to.
     pub fn interface(&self) -> Option<&'s super::Interface> {
         let index = self.socket.interface;
         self.namespace().interfaces.known()?.iter().find(|each| index != 0 && each.index == index)

@@ -216,6 +216,16 @@ pub enum Endpoint {
     Interface(u32),
 }
 
+/// What systemd does when somebody calls at a socket that it made (systemd.socket(5)). More than
+/// one entry means that several unit files describe this very socket and nothing tells which.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Activation {
+    /// `ssh.socket`
+    pub units: Vec<Text>,
+    /// `ssh.service`, or `ssh@.service` with `Accept=yes`.
+    pub services: Vec<Text>,
+}
+
 /// One kernel endpoint. Owners and namespace are indices into the snapshot that holds it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Socket {
@@ -241,6 +251,10 @@ pub struct Socket {
     pub cookie: u64,
     /// Owner of the socket (`sk_uid`).
     pub uid: Option<u32>,
+    /// Name of that uid: an index into `Snapshot::users`. `None` where nobody could tell.
+    pub user: Option<u32>,
+    /// Socket unit that made it, and the service that it starts, where a service manager holds it.
+    pub activation: Option<Box<Activation>>,
     /// Who holds it: a run of `Snapshot::holders`.
     pub holders: Span,
     pub owner_gap: Option<OwnerGap>,
