@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::socket::named;
-use super::{Fact, Text};
+use super::{AddrRange, Fact, Text};
 
 /// Index into `Snapshot::namespaces`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -37,7 +37,39 @@ pub struct Namespace {
     pub interfaces: Fact<Vec<Interface>>,
     /// Whether the kernel filters packets here at all.
     pub filter: FilterState,
+    /// Programs that keep rules here, told by the names of their chains.
+    pub front_ends: Vec<FrontEnd>,
+    /// Whether some hook may translate addresses; `None` where nobody could ask.
+    pub translates: Option<bool>,
+    /// `Unknown` when nobody may ask; then the addresses of `interfaces` must do.
+    pub routes: Fact<Routes>,
     pub sysctls: Sysctls,
+}
+
+/// What the routing tables say of a namespace's own addresses and of the way back to a sender.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Routes {
+    /// Destinations that are delivered here, each with the index of the interface it belongs to.
+    pub local: Vec<(AddrRange, u32)>,
+    /// Broadcast and anycast destinations: they take datagrams only.
+    pub broadcast: Vec<(AddrRange, u32)>,
+    /// Senders that an answer finds a route to; merged and in order.
+    pub answerable: Vec<AddrRange>,
+    /// Rules beyond those of a fresh namespace choose between tables (ip-rule(8)), so
+    /// `answerable` is the most there can be.
+    pub policy: bool,
+}
+
+named! {
+    /// Who keeps the packet filter of a namespace.
+    FrontEnd {
+        Ufw = "ufw", Firewalld = "firewalld", Docker = "docker",
+        /// Rules in nftables itself.
+        Nftables = "nftables",
+        /// iptables speaking to nftables.
+        IptablesNft = "iptables-nft",
+        IptablesLegacy = "iptables-legacy",
+    }
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

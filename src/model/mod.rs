@@ -14,7 +14,8 @@ mod text;
 
 pub use address::{AddrRange, PortRange, canonical};
 pub use context::{
-    Container, FilterState, Host, Interface, InterfaceKind, Namespace, NamespaceId, Sysctls, Upstream,
+    Container, FilterState, FrontEnd, Host, Interface, InterfaceKind, Namespace, NamespaceId, Routes,
+    Sysctls, Upstream,
 };
 pub use exposure::{Access, Entry, Evidence, Exposure, Path, Reach, Users, Verdict};
 pub use fact::Fact;
