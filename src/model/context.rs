@@ -101,6 +101,7 @@ named! {
 
 /// What the kernel answered when asked whether a packet filter exists in a namespace.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FilterState {
     /// No table of any kind.
     None,

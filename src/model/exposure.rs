@@ -69,6 +69,7 @@ pub struct Access {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Users {
     Everyone,
     /// Names of users, sorted; root always may.

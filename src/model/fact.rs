@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What is known of one fact. `Absent` is an answer ("runs in no container"); `Unknown` is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fact<T> {
     Known(T),
     Absent,

@@ -8,6 +8,8 @@ mod exposure;
 mod fact;
 mod problem;
 mod process;
+#[doc(hidden)]
+pub mod sample;
 mod snapshot;
 mod socket;
 mod text;
@@ -25,4 +27,4 @@ pub use snapshot::{Gap, GapId, Observation, Owner, Snapshot, Wants};
 pub use socket::{
     Activation, Endpoint, OwnerGap, Protocol, Role, Socket, SocketIndex, SocketType, Span, State,
 };
-pub use text::Text;
+pub use text::{Hex, Text, harmless};
