@@ -1,0 +1,559 @@
+//! The only door to the host: live, or a recorded folder.
+//!
+//! Whoever wants to know something of the machine asks here, so that a recorded machine can be
+//! examined in the same way as the one we run on. Nothing here understands what it reads, and
+//! nothing here changes the machine.
+
+mod netlink;
+mod record;
+mod root;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as imp;
+#[cfg(not(target_os = "linux"))]
+mod portable;
+#[cfg(not(target_os = "linux"))]
+use portable as imp;
+
+use std::io;
+use std::path::Path;
+
+pub use netlink::NetlinkError;
+pub use root::Root;
+
+use record::{Recording, Tee};
+
+/// Where facts come from.
+#[derive(Debug)]
+pub enum Source {
+    /// This machine, as it is now.
+    Live(Live),
+    /// A folder that a live source wrote ([`Source::record_to`]).
+    Recorded(Recorded),
+}
+
+/// This machine. With a recorder it writes down all that it is asked.
+#[derive(Debug)]
+pub struct Live {
+    host: imp::Host,
+    tee: Option<Tee>,
+}
+
+/// A recorded folder.
+#[derive(Debug)]
+pub struct Recorded(Recording);
+
+/// Files below /proc are read whole up to this size; larger ones are an error.
+const FILE_LIMIT: usize = 256 << 20;
+/// Of a file of one process, at most this much is returned.
+const PROCESS_FILE_LIMIT: usize = 1 << 20;
+
+/// What stat(2) tells, as far as somebody asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct FileStat {
+    /// Major and minor number of the device.
+    pub device: (u32, u32),
+    pub inode: u64,
+    /// Type and permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub links: u64,
+    pub size: u64,
+}
+
+impl FileStat {
+    /// The device number as the kernel keeps it inside (`UNIX_DIAG_VFS`): major in the upper
+    /// 12 bits, minor in the lower 20 (include/linux/kdev_t.h).
+    pub fn kernel_device(&self) -> u32 {
+        self.device.0 << 20 | self.device.1 & 0xf_ffff
+    }
+
+    pub fn is_file(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000
+    }
+
+    pub fn is_dir(&self) -> bool {
+        self.mode & 0o170_000 == 0o040_000
+    }
+
+    pub fn is_socket(&self) -> bool {
+        self.mode & 0o170_000 == 0o140_000
+    }
+}
+
+/// Where a network namespace can be entered from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NetnsPlace {
+    /// A file below /proc: `17/ns/net`, `17/fd/4`.
+    Proc(String),
+    /// A bind mount, as seen from our own root.
+    Mount(Vec<u8>),
+    /// The namespace of a socket that a process holds as this descriptor (`SIOCGSKNS`).
+    Socket { pid: u32, fd: i32 },
+}
+
+impl Source {
+    /// This machine, seen from the calling thread's namespaces.
+    ///
+    /// # Errors
+    /// When there is no readable /proc at all (on Linux).
+    pub fn live() -> io::Result<Self> {
+        Ok(Self::Live(Live { host: imp::Host::open()?, tee: None }))
+    }
+
+    /// A folder made by [`Source::record_to`].
+    ///
+    /// # Errors
+    /// When `dir` holds no recording, or one of another version.
+    pub fn recorded(dir: &Path) -> io::Result<Self> {
+        Ok(Self::Recorded(Recorded(Recording::open(dir)?)))
+    }
+
+    /// The same source, writing down all that it reads from now on. `dir` is made, with mode 0700,
+    /// and must not exist or be empty.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or holds something, or when this is a recording itself.
+    pub fn record_to(self, dir: &Path) -> io::Result<Self> {
+        match self {
+            Self::Live(live) => Ok(Self::Live(Live { host: live.host, tee: Some(Tee::create(dir)?) })),
+            Self::Recorded(_) => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, "a recording cannot be recorded"))
+            }
+        }
+    }
+
+    /// Ends a recording.
+    ///
+    /// # Errors
+    /// The first error that hindered the recorder (a full disk); the recording is then incomplete.
+    pub fn finish(&self) -> io::Result<()> {
+        match self {
+            Self::Live(Live { tee: Some(tee), .. }) => tee.finish(),
+            Self::Live(_) | Self::Recorded(_) => Ok(()),
+        }
+    }
+
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Live(_))
+    }
+
+    /// A file below /proc: `net/unix`, `loadavg`.
+    ///
+    /// # Errors
+    /// As open(2) and read(2); `FileTooLarge` above 256 MiB.
+    pub fn proc_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Live(live) => live.tee_file("proc", path, || live.host.proc_file(path)),
+            Self::Recorded(recorded) => recorded.0.file("proc", path),
+        }
+    }
+
+    /// A file below /sys: `class/dmi/id/sys_vendor`.
+    ///
+    /// # Errors
+    /// As [`Source::proc_file`].
+    pub fn sys_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Live(live) => live.tee_file("sys", path, || live.host.sys_file(path)),
+            Self::Recorded(recorded) => recorded.0.file("sys", path),
+        }
+    }
+
+    /// Where a link below /proc points to: `thread-self/ns/net`.
+    ///
+    /// # Errors
+    /// As readlink(2).
+    pub fn proc_link(&self, path: &str) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Live(live) => {
+                let found = live.host.proc_link(path);
+                if let Some(tee) = &live.tee {
+                    tee.link("proc", path, &found);
+                }
+                found
+            }
+            Self::Recorded(recorded) => recorded.0.link("proc", path),
+        }
+    }
+
+    /// All process ids that /proc shows, in ascending order.
+    ///
+    /// # Errors
+    /// When /proc cannot be listed.
+    pub fn pids(&self) -> io::Result<Vec<u32>> {
+        match self {
+            Self::Live(live) => {
+                let mut pids = live.host.pids()?;
+                pids.sort_unstable();
+                if let Some(tee) = &live.tee {
+                    tee.pids(&pids);
+                }
+                Ok(pids)
+            }
+            Self::Recorded(recorded) => recorded.0.pids(),
+        }
+    }
+
+    /// A handle on /proc/PID: everything read through it is of one and the same process.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such process (any more).
+    pub fn process(&self, pid: u32) -> io::Result<ProcessDir<'_>> {
+        match self {
+            Self::Live(live) => {
+                let dir = live.host.process(pid)?;
+                Ok(ProcessDir { pid, inner: Inner::Live(dir, live.tee.as_ref()) })
+            }
+            Self::Recorded(recorded) => {
+                recorded.0.process(pid)?;
+                Ok(ProcessDir { pid, inner: Inner::Recorded(&recorded.0) })
+            }
+        }
+    }
+
+    /// The file system as process `pid` sees it; 0 stands for sockwarden itself.
+    ///
+    /// # Errors
+    /// As open(2) on /proc/PID/root: `PermissionDenied` when we may not look into the process.
+    pub fn root(&self, pid: u32) -> io::Result<Root<'_>> {
+        match self {
+            Self::Live(live) => Root::live(live.host.root(pid), pid, live.tee.as_ref()),
+            Self::Recorded(recorded) => Root::recorded(pid, &recorded.0),
+        }
+    }
+
+    /// Inode of the network namespace that we run in; `None` where the system has none.
+    pub fn own_netns(&self) -> Option<u64> {
+        let link = self.proc_link("thread-self/ns/net").ok()?;
+        namespace_inode(&link, b"net")
+    }
+
+    /// Remembers how to enter a network namespace. True when it can be entered (or was recorded).
+    ///
+    /// # Errors
+    /// As open(2); `Other` when the place holds another namespace by now.
+    pub fn keep_netns(&self, inode: u64, place: &NetnsPlace) -> io::Result<()> {
+        match self {
+            Self::Live(live) => {
+                let done = live.host.keep_netns(inode, place);
+                if let (Some(tee), Ok(())) = (&live.tee, &done) {
+                    tee.netns(inode);
+                }
+                done
+            }
+            Self::Recorded(recorded) => recorded.0.netns(inode),
+        }
+    }
+
+    /// The network namespace that the socket behind a descriptor of another process belongs to,
+    /// which is then kept.
+    ///
+    /// # Errors
+    /// As pidfd_getfd(2) and `SIOCGSKNS` (netdevice(7)): `PermissionDenied` without the rights.
+    pub fn netns_of_socket(&self, pid: u32, fd: i32) -> io::Result<u64> {
+        let answer = self.answer(&format!("netns-of-socket/{pid}-{fd}"), || match self {
+            Self::Live(live) => Ok(live.host.netns_of_socket(pid, fd)?.to_string().into_bytes()),
+            Self::Recorded(_) => Err(io::ErrorKind::NotFound.into()),
+        })?;
+        let inode = String::from_utf8_lossy(&answer).parse().map_err(|_| io::ErrorKind::InvalidData)?;
+        if let Self::Live(Live { tee: Some(tee), .. }) = self {
+            tee.netns(inode);
+        }
+        Ok(inode)
+    }
+
+    /// Runs `ask` in a thread that has entered a network namespace. Its answer is not recorded:
+    /// see [`Source::answer`].
+    ///
+    /// # Errors
+    /// As setns(2); `NotFound` for a namespace that nobody has kept; `Unsupported` in a recording.
+    pub fn within<T: Send>(&self, netns: u64, ask: impl FnOnce() -> T + Send) -> io::Result<T> {
+        match self {
+            Self::Live(live) => live.host.within(netns, ask),
+            Self::Recorded(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// A file below /proc as a network namespace shows it: `net/raw`,
+    /// `sys/net/ipv4/ip_local_port_range`.
+    ///
+    /// # Errors
+    /// As [`Source::within`] and [`Source::proc_file`].
+    pub fn netns_file(&self, netns: u64, path: &str) -> io::Result<Vec<u8>> {
+        let key = format!("{netns}/{path}");
+        match self {
+            Self::Live(live) => live.tee_file("netns", &key, || {
+                live.host.within(netns, || match path.strip_prefix("net/") {
+                    Some(rest) => live.host.proc_file(&format!("thread-self/net/{rest}")),
+                    None => live.host.proc_file(path),
+                })?
+            }),
+            Self::Recorded(recorded) => recorded.0.file("netns", &key),
+        }
+    }
+
+    /// Any other question. Asked live, and its answer recorded under `key` (a path of plain
+    /// words); in a recording, the recorded answer.
+    ///
+    /// # Errors
+    /// Those of `ask`; `NotFound` where a recording has no such answer.
+    pub fn answer(&self, key: &str, ask: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Live(live) => live.tee_file("answers", key, ask),
+            Self::Recorded(recorded) => recorded.0.file("answers", key),
+        }
+    }
+
+    /// Sends one netlink request in a network namespace and hands over all that comes back, the
+    /// final message included. `protocol` is the bus (`NETLINK_SOCK_DIAG` = 4), `name` the name
+    /// under which the answer is recorded.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]. A dump that the kernel marks as interrupted is repeated first.
+    pub fn netlink(
+        &self,
+        netns: u64,
+        protocol: u32,
+        name: &str,
+        request: &[u8],
+    ) -> Result<Vec<u8>, NetlinkError> {
+        let mut last = NetlinkError::Interrupted;
+        for _ in 0..netlink::ATTEMPTS {
+            let mut all = Vec::new();
+            match self.netlink_each(netns, protocol, name, request, &mut |block| {
+                all.extend_from_slice(block);
+                if all.len() > FILE_LIMIT { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) }
+            }) {
+                Ok(()) => return Ok(all),
+                Err(error @ NetlinkError::Interrupted) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    /// As [`Source::netlink`], block by block as the kernel sends them and without a second
+    /// attempt: after `Interrupted` the caller throws away what it got and asks again.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; an error of `take` ends the reading and comes back as `Failed`.
+    pub fn netlink_each(
+        &self,
+        netns: u64,
+        protocol: u32,
+        name: &str,
+        request: &[u8],
+        take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), NetlinkError> {
+        let key = format!("{netns}/{name}");
+        match self {
+            Self::Live(live) => match &live.tee {
+                None => live.host.netlink(netns, protocol, request, take),
+                Some(tee) => {
+                    let mut copy = Vec::new();
+                    let done = live.host.netlink(netns, protocol, request, &mut |block| {
+                        copy.extend_from_slice(block);
+                        take(block)
+                    });
+                    tee.netlink(&key, &copy, &done);
+                    done
+                }
+            },
+            Self::Recorded(recorded) => {
+                let bytes = recorded.0.netlink(&key)?;
+                let end = netlink::judge(&bytes, netlink::wants_list(request))?;
+                take(&bytes).map_err(NetlinkError::Failed)?;
+                if end { Ok(()) } else { Err(NetlinkError::Short) }
+            }
+        }
+    }
+
+    /// Inodes of the sockets that this source itself has opened to ask the kernel.
+    pub fn own_sockets(&self) -> Vec<u64> {
+        let answer = self.answer("own-sockets", || match self {
+            Self::Live(live) => {
+                let words: Vec<String> = live.host.own_sockets().iter().map(u64::to_string).collect();
+                Ok(words.join(" ").into_bytes())
+            }
+            Self::Recorded(_) => Err(io::ErrorKind::NotFound.into()),
+        });
+        let text = answer.unwrap_or_default();
+        String::from_utf8_lossy(&text).split(' ').filter_map(|word| word.parse().ok()).collect()
+    }
+
+    /// Ids of the threads of a process that have a file table of their own, and of those for
+    /// which nobody can tell, without the leading thread as long as it lives.
+    ///
+    /// # Errors
+    /// As listing /proc/PID/task.
+    pub fn file_tables(&self, process: &ProcessDir<'_>) -> io::Result<Vec<u32>> {
+        let mut threads: Vec<u32> =
+            process.list("task")?.iter().filter_map(|name| name.parse().ok()).collect();
+        threads.sort_unstable();
+        match &process.inner {
+            Inner::Live(dir, _) => Ok(dir.own_tables(process.pid, threads)),
+            Inner::Recorded(recording) => {
+                threads.retain(|thread| recording.has_table(process.pid, *thread));
+                Ok(threads)
+            }
+        }
+    }
+}
+
+impl Live {
+    fn tee_file(
+        &self,
+        area: &str,
+        path: &str,
+        read: impl FnOnce() -> io::Result<Vec<u8>>,
+    ) -> io::Result<Vec<u8>> {
+        let found = read();
+        if let Some(tee) = &self.tee {
+            tee.file(area, path, &found);
+        }
+        found
+    }
+}
+
+/// Reads the number out of `net:[4026531840]`, `socket:[17]`.
+pub fn namespace_inode(link: &[u8], kind: &[u8]) -> Option<u64> {
+    let digits = link.strip_prefix(kind)?.strip_prefix(b":[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// A handle on /proc/PID.
+#[derive(Debug)]
+pub struct ProcessDir<'s> {
+    pid: u32,
+    inner: Inner<'s>,
+}
+
+#[derive(Debug)]
+enum Inner<'s> {
+    Live(imp::Dir, Option<&'s Tee>),
+    Recorded(&'s Recording),
+}
+
+/// Room for one directory listing and one link, kept between calls.
+#[derive(Debug)]
+pub struct LinkBuffer(imp::LinkBuffer);
+
+impl LinkBuffer {
+    pub fn new() -> Self {
+        Self(imp::LinkBuffer::new())
+    }
+}
+
+impl Default for LinkBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ProcessDir<'_> {
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// A file of the process: `stat`, `cmdline`, `fdinfo/4`. Longer ones are cut at 1 MiB.
+    ///
+    /// # Errors
+    /// As open(2) and read(2); `NotFound` or ESRCH when the process has ended.
+    pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        match &self.inner {
+            Inner::Live(dir, tee) => {
+                let found = dir.read(name, PROCESS_FILE_LIMIT);
+                if let Some(tee) = tee {
+                    tee.file("proc", &self.path(name), &found);
+                }
+                found
+            }
+            Inner::Recorded(recording) => recording.file("proc", &self.path(name)),
+        }
+    }
+
+    /// Where a link points to: `exe`, `fd/4`, `ns/net`.
+    ///
+    /// # Errors
+    /// As readlink(2).
+    pub fn read_link(&self, name: &str) -> io::Result<Vec<u8>> {
+        match &self.inner {
+            Inner::Live(dir, tee) => {
+                let found = dir.read_link(name);
+                if let Some(tee) = tee {
+                    tee.link("proc", &self.path(name), &found);
+                }
+                found
+            }
+            Inner::Recorded(recording) => recording.link("proc", &self.path(name)),
+        }
+    }
+
+    /// Names in a directory: `task`, `fd`.
+    ///
+    /// # Errors
+    /// As open(2) and getdents(2).
+    pub fn list(&self, name: &str) -> io::Result<Vec<String>> {
+        match &self.inner {
+            Inner::Live(dir, tee) => {
+                let found = dir.list(name);
+                if let Some(tee) = tee {
+                    tee.list("proc", &self.path(name), &found);
+                }
+                found
+            }
+            Inner::Recorded(recording) => recording.list("proc", &self.path(name)),
+        }
+    }
+
+    /// stat(2) of a file of the process; follows links, so `exe` is the program itself.
+    ///
+    /// # Errors
+    /// As stat(2).
+    pub fn stat(&self, name: &str) -> io::Result<FileStat> {
+        match &self.inner {
+            Inner::Live(dir, tee) => {
+                let found = dir.stat(name);
+                if let Some(tee) = tee {
+                    tee.stat(&format!("proc-stat/{}", self.path(name)), &found);
+                }
+                found
+            }
+            Inner::Recorded(recording) => recording.stat(&format!("proc-stat/{}", self.path(name))),
+        }
+    }
+
+    /// Hands over number and target of every link in a directory of numbered links (`fd`,
+    /// `task/17/fd`), without allocating.
+    ///
+    /// # Errors
+    /// As open(2) and getdents(2). A link that vanishes meanwhile is left out.
+    pub fn each_link(
+        &self,
+        name: &str,
+        buffer: &mut LinkBuffer,
+        take: &mut dyn FnMut(i32, &[u8]),
+    ) -> io::Result<()> {
+        match &self.inner {
+            Inner::Live(dir, None) => dir.each_link(name, &mut buffer.0, take),
+            Inner::Live(dir, Some(tee)) => {
+                let path = self.path(name);
+                let done = dir.each_link(name, &mut buffer.0, &mut |number, target| {
+                    tee.link("proc", &format!("{path}/{number}"), &Ok(target.to_vec()));
+                    take(number, target);
+                });
+                tee.folder("proc", &path, &done);
+                done
+            }
+            Inner::Recorded(recording) => recording.each_link(&self.path(name), take),
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.pid)
+    }
+}
