@@ -38,7 +38,13 @@ impl Sample {
             interfaces: Fact::Known(interfaces),
             filter: FilterState::None,
             translates: Some(false),
-            sysctls: Sysctls { ephemeral: Some((32768, 60999)), ..Sysctls::default() },
+            sysctls: Sysctls {
+                ephemeral: Some((32768, 60999)),
+                unprivileged_start: Some(1024),
+                forward_v4: Some(false),
+                forward_v6: Some(false),
+                route_localnet: Some(false),
+            },
             ..Namespace::default()
         };
         let host = Host {

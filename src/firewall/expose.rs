@@ -1,0 +1,292 @@
+//! From where each socket can be reached: bind address, interfaces, routes and namespaces, and
+//! whether a packet filter could say no. Pure: everything it knows is in the snapshot.
+
+use std::collections::BTreeMap;
+
+use super::place::Place;
+use super::ranges::{Family, Ranges};
+use super::ways::{Bind, Bound, Ports, Transport, Way, forwarded, ways};
+use crate::model::{
+    Endpoint, Entry, Exposure, FilterState, Gap, Namespace, NamespaceId, Path, PortRange, Protocol, Reach,
+    Role, Snapshot, Socket, Text, Upstream, Verdict,
+};
+
+/// The gap that says for how many sockets a packet filter exists whose verdict is not known.
+const FILTER_GAP: &str = "filter-unread";
+
+/// Fills the exposure of every socket; what no packet of anybody new can reach has none. Says once,
+/// with its count, where a packet filter leaves the answer open.
+pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
+    let places: Vec<Option<Place>> =
+        snapshot.namespaces.iter().map(|each| Place::new(each, &snapshot.host, upstream)).collect();
+    let mut shapes: BTreeMap<(NamespaceId, Bind), Shape> = BTreeMap::new();
+    let mut filtered: BTreeMap<NamespaceId, u64> = BTreeMap::new();
+    for index in 0..snapshot.sockets.len() {
+        let exposure = match receives(&snapshot.sockets[index]) {
+            Receives::Nothing => None,
+            Receives::Locally(reach) => Some(Exposure { reach, certain: true, paths: Vec::new() }),
+            Receives::Untold => Some(untold()),
+            Receives::Network(bind, port) => {
+                let netns = snapshot.sockets[index].netns;
+                let shape = shapes
+                    .entry((netns, bind))
+                    .or_insert_with(|| Shape::new(&places, &snapshot.namespaces, netns, &bind));
+                if let Some(where_filtered) = shape.filtered {
+                    *filtered.entry(where_filtered).or_default() += 1;
+                }
+                Some(shape.exposure(port))
+            }
+        };
+        snapshot.sockets[index].exposure = exposure.map(Box::new);
+    }
+    snapshot.gaps.retain(|gap| gap.id != FILTER_GAP);
+    snapshot.gaps.extend(filter_gap(&snapshot.namespaces, &filtered));
+}
+
+fn untold() -> Exposure {
+    Exposure { reach: Reach::Unknown, certain: false, paths: Vec::new() }
+}
+
+/// What can come in to a socket from somebody new.
+enum Receives {
+    Nothing,
+    /// From this computer only, without addresses.
+    Locally(Reach),
+    /// From a network that is none of IP's, or at an address that is not known.
+    Untold,
+    Network(Bind, Option<u16>),
+}
+
+fn receives(socket: &Socket) -> Receives {
+    let receiver = matches!(socket.role, Role::Listener | Role::Receiver);
+    match socket.protocol {
+        Protocol::Packet | Protocol::Netlink | Protocol::Xdp | Protocol::Alg | Protocol::Key => {
+            Receives::Nothing
+        }
+        Protocol::Unix => match (socket.role, &socket.local) {
+            (Role::Listener | Role::Receiver, Endpoint::UnixPath(_) | Endpoint::UnixAbstract(_)) => {
+                Receives::Locally(Reach::Host)
+            }
+            (Role::Listener | Role::Receiver | Role::Peer, _) => Receives::Locally(Reach::Process),
+            (Role::Inbound | Role::Outbound | Role::Idle | Role::Published, _) => Receives::Nothing,
+        },
+        Protocol::Vsock if receiver => Receives::Locally(Reach::Host),
+        Protocol::Tipc | Protocol::Can | Protocol::Bluetooth | Protocol::Other(_) if receiver => {
+            Receives::Untold
+        }
+        Protocol::Vsock | Protocol::Tipc | Protocol::Can | Protocol::Bluetooth | Protocol::Other(_) => {
+            Receives::Nothing
+        }
+        Protocol::Tcp | Protocol::Mptcp | Protocol::Sctp | Protocol::Dccp | Protocol::Smc if receiver => {
+            network(socket, Transport::Stream, true)
+        }
+        Protocol::Udp | Protocol::UdpLite if receiver => network(socket, Transport::Datagram, true),
+        Protocol::Raw if receiver => network(socket, Transport::Datagram, false),
+        Protocol::Icmp if receiver => network(socket, Transport::Ping, false),
+        Protocol::Tcp
+        | Protocol::Mptcp
+        | Protocol::Sctp
+        | Protocol::Dccp
+        | Protocol::Smc
+        | Protocol::Udp
+        | Protocol::UdpLite
+        | Protocol::Raw
+        | Protocol::Icmp => Receives::Nothing,
+    }
+}
+
+/// `dual`: a wildcard bind to IPv6 serves IPv4 too, unless `IPV6_V6ONLY` says no.
+fn network(socket: &Socket, transport: Transport, dual: bool) -> Receives {
+    let Endpoint::Inet(address, port) = socket.local else { return Receives::Untold };
+    let any = address.is_unspecified();
+    let bound = if any { Bound::Any } else { Bound::One(address) };
+    let both = any && address.is_ipv6() && dual && socket.v6only != Some(true);
+    let mut families = [None; 2];
+    families[Family::of(address) as usize] = Some(bound);
+    if both {
+        families[Family::V4 as usize] = Some(Bound::Any);
+    }
+    let maybe_v4 = both && socket.v6only.is_none();
+    let bind = Bind { bound: families, maybe_v4, transport, device: socket.interface };
+    Receives::Network(bind, socket.protocol.has_ports().then_some(port))
+}
+
+/// The ways in to all sockets of one namespace that are bound alike; only the port is missing.
+struct Shape {
+    products: Vec<Product>,
+    reach: Reach,
+    certain: bool,
+    /// The namespace whose packet filter leaves the answer open.
+    filtered: Option<NamespaceId>,
+}
+
+/// A path without the port.
+struct Product {
+    entry: Entry,
+    family: Family,
+    destinations: Ranges,
+    ports: Ports,
+    sources: Ranges,
+    verdict: Verdict,
+    reach: Reach,
+}
+
+impl Shape {
+    fn new(places: &[Option<Place>], namespaces: &[Namespace], netns: NamespaceId, bind: &Bind) -> Self {
+        let Some(place) = places.get(netns.0 as usize).and_then(Option::as_ref) else {
+            return Self::blind(netns, bind);
+        };
+        let alien = bind.device != 0 && !place.known.contains(&bind.device);
+        if alien {
+            return Self { products: Vec::new(), reach: Reach::Unknown, certain: false, filtered: None };
+        }
+        let own = ways(place, bind);
+        let mut filtered = (place.verdict == Verdict::Unknown && !own.is_empty()).then_some(netns);
+        let mut products = Vec::new();
+        gather(&mut products, netns, place, own);
+        if place.gates.iter().any(|gate| gate.veth) {
+            for (number, other) in places.iter().enumerate() {
+                let id = NamespaceId(u32::try_from(number).unwrap_or(u32::MAX));
+                let Some(host) = other.as_ref().filter(|host| id != netns && cabled(host)) else { continue };
+                let through = forwarded(host, place, bind);
+                if !through.is_empty() && namespaces[number].filter != FilterState::None {
+                    filtered = filtered.or(Some(id));
+                }
+                gather(&mut products, id, host, through);
+            }
+        }
+        let reach = products.iter().map(|each| each.reach).max().unwrap_or(Reach::None);
+        let certain = products.iter().all(|each| each.verdict == Verdict::Accept);
+        Self { products, reach, certain, filtered }
+    }
+
+    /// In a namespace that could not be looked into, a loopback bind still tells its class.
+    fn blind(netns: NamespaceId, bind: &Bind) -> Self {
+        let mut products = Vec::new();
+        for family in Family::BOTH {
+            let Some(Bound::One(address)) = bind.bound[family as usize] else { continue };
+            let destinations = family.one(address);
+            if address.is_loopback() {
+                products.push(Product {
+                    entry: Entry { netns, interfaces: vec![Text::from("lo")] },
+                    family,
+                    sources: super::classes::Classes::of(family).loopback.clone(),
+                    destinations,
+                    ports: Ports::Own,
+                    verdict: Verdict::Unknown,
+                    reach: Reach::Host,
+                });
+            }
+        }
+        let reach = if products.is_empty() { Reach::Unknown } else { Reach::Host };
+        Self { products, reach, certain: false, filtered: None }
+    }
+
+    fn exposure(&self, port: Option<u16>) -> Exposure {
+        let has_ports = port.is_some();
+        // Where there are no ports, there is no other port either.
+        let told = self.products.iter().filter(|each| has_ports || each.ports != Ports::Others);
+        let paths = told
+            .map(|each| Path {
+                entry: each.entry.clone(),
+                destinations: each.family.addresses(&each.destinations),
+                ports: port.map(|port| ports(each.ports, port)),
+                sources: each.family.addresses(&each.sources),
+                verdict: each.verdict,
+                because: Vec::new(),
+            })
+            .collect();
+        Exposure { reach: self.reach, certain: self.certain, paths }
+    }
+}
+
+/// Whether other namespaces can hang on it.
+fn cabled(host: &Place) -> bool {
+    use super::place::Side;
+    host.gates.iter().any(|gate| gate.side == Side::Inside)
+}
+
+fn ports(which: Ports, own: u16) -> Vec<PortRange> {
+    let all = Ranges::new(vec![(0, u16::MAX.into())]);
+    let own = Ranges::new(vec![(own.into(), own.into())]);
+    match which {
+        Ports::Own => own.ports(),
+        Ports::Others => all.minus(&own).ports(),
+        Ports::All => all.ports(),
+    }
+}
+
+/// Joins ways that differ in the gate only, then those that differ in the destinations only: both
+/// stay products.
+fn gather(products: &mut Vec<Product>, netns: NamespaceId, place: &Place, ways: Vec<Way>) {
+    let start = products.len();
+    for way in ways {
+        let name = &place.gates[way.gate].name;
+        let same = products[start..].iter_mut().find(|each| {
+            each.family == way.family
+                && each.ports == way.ports
+                && each.verdict == way.verdict
+                && each.reach == way.reach
+                && each.destinations == way.destinations
+                && each.sources == way.sources
+        });
+        match same {
+            Some(product) => product.entry.interfaces.push(name.clone()),
+            None => products.push(Product {
+                entry: Entry { netns, interfaces: vec![name.clone()] },
+                family: way.family,
+                destinations: way.destinations,
+                ports: way.ports,
+                sources: way.sources,
+                verdict: way.verdict,
+                reach: way.reach,
+            }),
+        }
+    }
+    let mut index = start;
+    while index < products.len() {
+        let twin = products[start..index].iter().position(|each| {
+            let other = &products[index];
+            each.family == other.family
+                && each.ports == other.ports
+                && each.verdict == other.verdict
+                && each.reach == other.reach
+                && each.sources == other.sources
+                && each.entry == other.entry
+        });
+        match twin {
+            Some(twin) => {
+                let gone = products.remove(index);
+                let kept = &mut products[start + twin];
+                kept.destinations = kept.destinations.union(&gone.destinations);
+            }
+            None => index += 1,
+        }
+    }
+}
+
+/// One gap for all namespaces whose filter leaves sockets in doubt: the first reason stands for all.
+fn filter_gap(namespaces: &[Namespace], filtered: &BTreeMap<NamespaceId, u64>) -> Option<Gap> {
+    let (first, _) = filtered.first_key_value()?;
+    let (why, remedy) = match &namespaces[first.0 as usize].filter {
+        FilterState::Some(tables) => {
+            let names: Vec<String> = tables.iter().take(4).map(ToString::to_string).collect();
+            let more = if tables.len() > names.len() { " and more" } else { "" };
+            (format!("rules exist that are not evaluated: {}{more}", names.join(", ")), None)
+        }
+        FilterState::Refused(why) => {
+            (format!("the kernel does not tell whether rules exist: {why}"), Some("run as root".to_owned()))
+        }
+        FilterState::Unasked | FilterState::None => {
+            ("the kernel was not asked whether rules exist".to_owned(), None)
+        }
+    };
+    Some(Gap {
+        id: FILTER_GAP.into(),
+        what: "what the packet filter lets through".to_owned(),
+        why,
+        remedy,
+        count: filtered.values().sum(),
+        unlisted: None,
+    })
+}

@@ -1,0 +1,212 @@
+//! What a network namespace is to a packet: the gates it can come in by, the addresses that are
+//! delivered here, the senders that can be answered.
+
+use super::classes::Classes;
+use super::ranges::{Family, Ranges, number};
+use crate::model::{
+    AddrRange, FilterState, Host, Interface, InterfaceKind, Namespace, Text, Upstream, Verdict,
+};
+
+/// Addresses, each with the index of its interface.
+type Owned = Vec<(AddrRange, u32)>;
+
+/// Who stands behind an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    /// This computer's own programs.
+    Loopback,
+    /// Nobody: what leaves here is lost, only its own multicasts come back (dummy links).
+    Nobody,
+    /// Networks that end on this computer.
+    Inside,
+    /// Overlays: WireGuard, tun.
+    Overlay,
+    Outside,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    pub(crate) name: Text,
+    pub(crate) index: u32,
+    pub(crate) master: Option<u32>,
+    pub(crate) side: Side,
+    pub(crate) veth: bool,
+    /// Multicast groups joined here, per family.
+    pub(crate) groups: [Ranges; 2],
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Only those that are up, and only those that IP sees: not the ports of a bridge or bond.
+    pub(crate) gates: Vec<Gate>,
+    /// Indices of all interfaces, gates or not.
+    pub(crate) known: Vec<u32>,
+    /// Per family: what is delivered here.
+    pub(crate) local: [Ranges; 2],
+    /// IPv6: what belongs to one interface, with its index.
+    pub(crate) owned: Vec<(Ranges, u32)>,
+    /// Broadcast and anycast addresses.
+    pub(crate) broadcast: [Ranges; 2],
+    pub(crate) answerable: [Ranges; 2],
+    pub(crate) policy: bool,
+    /// What a packet filter makes of every path.
+    pub(crate) verdict: Verdict,
+    pub(crate) translates: bool,
+    /// Whether packets to 127.0.0.0/8 may come in from a network.
+    pub(crate) route_localnet: bool,
+    pub(crate) forwards: [bool; 2],
+    /// Whether private addresses have public ones, one to one, somewhere upstream.
+    pub(crate) one_to_one: bool,
+}
+
+impl Place {
+    /// `None` when the interfaces could not be read.
+    pub(crate) fn new(namespace: &Namespace, host: &Host, upstream: Option<Upstream>) -> Option<Self> {
+        let interfaces = namespace.interfaces.known()?;
+        let routes = namespace.routes.known();
+        let (local, broadcast) = match routes {
+            Some(routes) => (routes.local.clone(), routes.broadcast.clone()),
+            None => from_addresses(interfaces),
+        };
+        let pick = |list: &[(AddrRange, u32)]| {
+            Family::BOTH.map(|family| family.pick(list.iter().map(|(range, _)| range)))
+        };
+        let answerable = Family::BOTH.map(|family| match routes {
+            Some(routes) => family.pick(&routes.answerable),
+            None => connected(interfaces, family),
+        });
+        let owned = local
+            .iter()
+            .filter(|(range, _)| range.first.is_ipv6())
+            .map(|(range, index)| (Family::V6.pick([range]), *index))
+            .collect();
+        let filtered = namespace.filter != FilterState::None;
+        let (local, broadcast) = (pick(&local), pick(&broadcast));
+        let guess = upstream.unwrap_or_else(|| guess(interfaces, host));
+        let doubt = namespace.inode != 0; // only Linux has the setting, and there a namespace has an inode
+        Some(Self {
+            gates: interfaces.iter().filter_map(|each| gate(each, interfaces, namespace.own)).collect(),
+            known: interfaces.iter().map(|each| each.index).collect(),
+            broadcast: [broadcast[0].minus(&local[0]), broadcast[1].minus(&local[1])],
+            local,
+            owned,
+            answerable,
+            policy: routes.is_some_and(|routes| routes.policy),
+            verdict: if filtered { Verdict::Unknown } else { Verdict::Accept },
+            translates: filtered && namespace.translates != Some(false),
+            route_localnet: namespace.sysctls.route_localnet.unwrap_or(doubt),
+            forwards: [namespace.sysctls.forward_v4, namespace.sysctls.forward_v6]
+                .map(|setting| setting.unwrap_or(doubt)),
+            one_to_one: guess == Upstream::OneToOne,
+        })
+    }
+}
+
+/// `direct` when a global address stands on the interface of the default route, `one-to-one` where
+/// the firmware names a cloud, else `router`.
+fn guess(interfaces: &[Interface], host: &Host) -> Upstream {
+    /// Makers, products and asset tags of clouds whose machines know only their private address.
+    const CLOUDS: [&str; 11] = [
+        "Amazon EC2",
+        "Google Compute Engine",
+        "Google Cloud",
+        "7783-7084-3265-9085-8269-3286-77", // Azure
+        "Alibaba Cloud",
+        "OracleCloud",
+        "Tencent Cloud",
+        "HUAWEICLOUD",
+        "OpenStack",
+        "Exoscale",
+        "Scaleway",
+    ];
+    let uplink = |each: &&Interface| each.default_v4 || each.default_v6;
+    let global = interfaces.iter().filter(uplink).flat_map(|each| &each.addresses).any(|net| {
+        let family = Family::of(net.addr());
+        Classes::of(family).has_global(&family.one(net.addr()))
+    });
+    if global {
+        Upstream::Direct
+    } else if host.dmi.as_ref().is_some_and(|dmi| CLOUDS.iter().any(|cloud| dmi.contains(cloud))) {
+        Upstream::OneToOne
+    } else {
+        Upstream::Router
+    }
+}
+
+fn gate(each: &Interface, all: &[Interface], own: bool) -> Option<Gate> {
+    let kind_of = |index| all.iter().find(|other| other.index == index).map(|other| other.kind);
+    // A port of a bridge or bond hands its packets to the master before IP sees them.
+    let port = matches!(each.master.and_then(kind_of), Some(InterfaceKind::Bridge | InterfaceKind::Bond));
+    if !each.up || port {
+        return None;
+    }
+    let group = |family: Family| {
+        let nets: Vec<AddrRange> = each.groups.iter().map(|group| AddrRange::one(*group)).collect();
+        family.pick(&nets)
+    };
+    Some(Gate {
+        name: each.name.clone(),
+        index: each.index,
+        master: each.master,
+        side: side(each, all, own),
+        veth: each.kind == InterfaceKind::Veth,
+        groups: Family::BOTH.map(group),
+    })
+}
+
+fn side(each: &Interface, all: &[Interface], own: bool) -> Side {
+    // Our own way to everybody is no inner network, whatever its link is made of: whoever runs us
+    // in a container may publish its ports.
+    let uplink = own && (each.default_v4 || each.default_v6);
+    let outer_port =
+        |other: &Interface| other.master == Some(each.index) && side(other, all, false) == Side::Outside;
+    match each.kind {
+        InterfaceKind::Loopback => Side::Loopback,
+        InterfaceKind::Dummy => Side::Nobody,
+        InterfaceKind::Bridge if uplink || all.iter().any(outer_port) => Side::Outside,
+        InterfaceKind::Veth | InterfaceKind::Tap if uplink => Side::Outside,
+        InterfaceKind::Bridge | InterfaceKind::Veth | InterfaceKind::Tap => Side::Inside,
+        InterfaceKind::Wireguard | InterfaceKind::Tun => Side::Overlay,
+        InterfaceKind::Ethernet
+        | InterfaceKind::Vxlan
+        | InterfaceKind::Macvlan
+        | InterfaceKind::Ipvlan
+        | InterfaceKind::Vlan
+        | InterfaceKind::Bond
+        | InterfaceKind::Tunnel
+        | InterfaceKind::Other => Side::Outside,
+    }
+}
+
+/// What the kernel makes of addresses when nobody changes its routes: every address is local, on
+/// loopback the whole network (`fib_add_ifaddr`); the last one of an IPv4 network is its broadcast.
+fn from_addresses(interfaces: &[Interface]) -> (Owned, Owned) {
+    let (mut local, mut broadcast) = (Owned::new(), Owned::new());
+    for each in interfaces {
+        for net in &each.addresses {
+            // IPv6 addresses leave with their link, IPv4 ones stay.
+            if !each.up && net.addr().is_ipv6() {
+                continue;
+            }
+            let whole = each.kind == InterfaceKind::Loopback && net.addr().is_ipv4();
+            local.push((if whole { AddrRange::from(*net) } else { AddrRange::one(net.addr()) }, each.index));
+            if net.addr().is_ipv4() && net.prefix_len() < 31 && !whole {
+                broadcast.push((AddrRange::one(net.broadcast()), each.index));
+            }
+        }
+    }
+    (local, broadcast)
+}
+
+/// Senders that an answer finds a way to, from addresses and default routes alone.
+fn connected(interfaces: &[Interface], family: Family) -> Ranges {
+    let mut found = Vec::new();
+    for each in interfaces.iter().filter(|each| each.up) {
+        if (family == Family::V4 && each.default_v4) || (family == Family::V6 && each.default_v6) {
+            return family.all();
+        }
+        let nets = each.addresses.iter().filter(|net| Family::of(net.addr()) == family);
+        found.extend(nets.map(|net| (number(net.network()), number(net.broadcast()))));
+    }
+    Ranges::new(found)
+}

@@ -1,0 +1,176 @@
+//! Sets of numbers as sorted, disjoint intervals: addresses of one family, or ports.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::model::{AddrRange, PortRange};
+
+/// A set of numbers. Intervals are in order, do not touch, and include both ends, so that equal
+/// sets are equal values.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct Ranges(Vec<(u128, u128)>);
+
+impl Ranges {
+    pub(crate) fn new(mut parts: Vec<(u128, u128)>) -> Self {
+        parts.retain(|(first, last)| first <= last);
+        parts.sort_unstable();
+        let mut merged: Vec<(u128, u128)> = Vec::with_capacity(parts.len());
+        for (first, last) in parts {
+            match merged.last_mut() {
+                Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+                Some(_) | None => merged.push((first, last)),
+            }
+        }
+        Self(merged)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        Self::new(self.0.iter().chain(&other.0).copied().collect())
+    }
+
+    /// What both hold: one step through both lists.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let (mut a, mut b) = (self.0.iter().peekable(), other.0.iter().peekable());
+        let mut both = Vec::new();
+        while let (Some(&&x), Some(&&y)) = (a.peek(), b.peek()) {
+            if x.0.max(y.0) <= x.1.min(y.1) {
+                both.push((x.0.max(y.0), x.1.min(y.1)));
+            }
+            if x.1 < y.1 {
+                a.next()
+            } else {
+                b.next()
+            };
+        }
+        Self(both)
+    }
+
+    pub(crate) fn minus(&self, other: &Self) -> Self {
+        let mut left = Vec::new();
+        let mut cuts = other.0.iter().peekable();
+        for &(mut first, last) in &self.0 {
+            let mut gone = false;
+            while let Some(&&(low, high)) = cuts.peek() {
+                if low > last {
+                    break;
+                }
+                if high >= first {
+                    if low > first {
+                        left.push((first, low - 1));
+                    }
+                    if high >= last {
+                        gone = true;
+                        break;
+                    }
+                    first = high + 1;
+                }
+                cuts.next();
+            }
+            if !gone {
+                left.push((first, last));
+            }
+        }
+        Self(left)
+    }
+
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        !self.and(other).is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn contains(&self, number: u128) -> bool {
+        let after = self.0.partition_point(|(first, _)| *first <= number);
+        after > 0 && self.0[after - 1].1 >= number
+    }
+
+    /// As ports; numbers above 65535 do not occur in a set of ports.
+    pub(crate) fn ports(&self) -> Vec<PortRange> {
+        let short = |number: u128| u16::try_from(number).unwrap_or(u16::MAX);
+        self.0.iter().map(|&(a, b)| PortRange { first: short(a), last: short(b) }).collect()
+    }
+}
+
+/// Address family.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(crate) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(crate) fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// Every address there is.
+    pub(crate) fn all(self) -> Ranges {
+        Ranges(vec![(0, if self == Self::V4 { u128::from(u32::MAX) } else { u128::MAX })])
+    }
+
+    /// Those of `addresses` that are of this family.
+    pub(crate) fn pick<'a>(self, addresses: impl IntoIterator<Item = &'a AddrRange>) -> Ranges {
+        let mine = addresses.into_iter().filter(|range| Self::of(range.first) == self);
+        Ranges::new(mine.map(|range| (number(range.first), number(range.last))).collect())
+    }
+
+    pub(crate) fn one(self, address: IpAddr) -> Ranges {
+        self.pick([&AddrRange::one(address)])
+    }
+
+    pub(crate) fn addresses(self, set: &Ranges) -> Vec<AddrRange> {
+        let address = |number: u128| match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX))),
+            Self::V6 => IpAddr::V6(Ipv6Addr::from_bits(number)),
+        };
+        set.0.iter().map(|&(a, b)| AddrRange { first: address(a), last: address(b) }).collect()
+    }
+}
+
+pub(crate) fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::{Strategy, proptest};
+    use proptest::{prop_assert_eq, test_runner::Config};
+
+    fn small() -> impl Strategy<Value = Vec<(u128, u128)>> {
+        proptest::collection::vec((0u128..40, 0u128..40), 0..6)
+    }
+
+    proptest! {
+        #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+        #[test]
+        fn sets_behave_like_sets(a in small(), b in small()) {
+            let (x, y) = (Ranges::new(a.clone()), Ranges::new(b.clone()));
+            let holds = |set: &[(u128, u128)], n| set.iter().any(|&(f, l)| f <= n && n <= l);
+            for n in 0..41 {
+                let (in_a, in_b) = (holds(&a, n), holds(&b, n));
+                prop_assert_eq!(x.contains(n), in_a);
+                prop_assert_eq!(x.union(&y).contains(n), in_a || in_b);
+                prop_assert_eq!(x.and(&y).contains(n), in_a && in_b);
+                prop_assert_eq!(x.minus(&y).contains(n), in_a && !in_b);
+            }
+            // Equal sets are equal values, however they were made.
+            prop_assert_eq!(x.minus(&y).union(&x.and(&y)), x);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_number_line_hold() {
+        let all = Family::V6.all();
+        assert_eq!(all.minus(&all), Ranges::default());
+        let top = Ranges::new(vec![(u128::MAX, u128::MAX)]);
+        assert_eq!(all.minus(&top).union(&top), all);
+    }
+}

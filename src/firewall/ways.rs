@@ -1,0 +1,325 @@
+//! Every way in to one kind of bind in one namespace, as products of sets.
+//!
+//! The weak host model of Linux: an address of one interface answers on every other, but
+//! link-local IPv6 ones; loopback addresses never answer a network unless `route_localnet` says so.
+
+use std::net::IpAddr;
+
+use super::classes::Classes;
+use super::place::{Gate, Place, Side};
+use super::ranges::{Family, Ranges};
+use crate::model::{Reach, Verdict};
+
+/// How a protocol takes what a stranger sends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Transport {
+    /// A handshake: the answer must find its way back, and only one receiver is meant.
+    Stream,
+    /// Broadcasts and multicasts arrive too.
+    Datagram,
+    /// Echo replies: unicast only, no answer needed.
+    Ping,
+}
+
+/// Which addresses of a family a socket is bound to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Bound {
+    Any,
+    One(IpAddr),
+}
+
+/// All of a socket that decides its ways in, but the port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Bind {
+    pub(crate) bound: [Option<Bound>; 2],
+    /// IPv4 is served only if the socket is dual stack, which nobody could tell.
+    pub(crate) maybe_v4: bool,
+    pub(crate) transport: Transport,
+    /// Index of the interface it is bound to, 0 for none.
+    pub(crate) device: u32,
+}
+
+/// Which destination ports a way has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Ports {
+    /// The socket's own.
+    Own,
+    /// All but its own: something translates them.
+    Others,
+    All,
+}
+
+/// One product, for one gate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Way {
+    /// Index into the gates of the namespace in which the packet comes in.
+    pub(crate) gate: usize,
+    pub(crate) family: Family,
+    pub(crate) destinations: Ranges,
+    pub(crate) ports: Ports,
+    pub(crate) sources: Ranges,
+    pub(crate) verdict: Verdict,
+    pub(crate) reach: Reach,
+}
+
+/// Every way by which packets come straight into `place`.
+pub(crate) fn ways(place: &Place, bind: &Bind) -> Vec<Way> {
+    let mut found = Vec::new();
+    for family in Family::BOTH {
+        let Some(bound) = bind.bound[family as usize] else { continue };
+        for (index, gate) in place.gates.iter().enumerate() {
+            Walk { place, bind, family, bound, gate, index, found: &mut found }.all();
+        }
+    }
+    found
+}
+
+struct Walk<'a> {
+    place: &'a Place,
+    bind: &'a Bind,
+    family: Family,
+    bound: Bound,
+    gate: &'a Gate,
+    index: usize,
+    found: &'a mut Vec<Way>,
+}
+
+impl Walk<'_> {
+    fn all(mut self) {
+        let device = self.bind.device;
+        let here = device == 0 || device == self.gate.index || Some(device) == self.gate.master;
+        match self.gate.side {
+            Side::Loopback => self.loopback(here),
+            _ if !here => {}
+            Side::Nobody => self.groups(),
+            Side::Inside | Side::Overlay | Side::Outside => {
+                self.unicast();
+                self.loopback_addresses();
+                if self.bind.transport == Transport::Datagram {
+                    self.broadcasts();
+                    self.groups();
+                }
+                self.translated();
+            }
+        }
+    }
+
+    /// Own addresses: who may send from this computer.
+    fn own(&self) -> &Ranges {
+        &self.place.local[self.family as usize]
+    }
+
+    /// What the socket takes of these destinations.
+    fn taken(&self, destinations: &Ranges) -> Ranges {
+        match self.bound {
+            Bound::Any => destinations.clone(),
+            Bound::One(address) => destinations.and(&self.family.one(address)),
+        }
+    }
+
+    /// From this computer's own programs. A socket bound to another interface is still found by
+    /// programs bound to the same one: the kernel compares the interface that the sender asked for
+    /// (IPv4, `inet_iif`) or that the address belongs to (IPv6, `inet6_iif`).
+    fn loopback(&mut self, here: bool) {
+        let mut unicast = self.own().clone();
+        if !here && self.family == Family::V6 {
+            let owned = self.place.owned.iter().filter(|(_, index)| *index == self.bind.device);
+            unicast = owned.fold(Ranges::default(), |sum, (range, _)| sum.union(range));
+        }
+        let own = self.own().clone();
+        self.push(self.taken(&unicast), Ports::Own, own.clone(), self.place.verdict);
+        if self.bind.transport == Transport::Datagram && here {
+            self.broadcasts();
+            self.groups();
+        }
+        if here && self.place.translates {
+            self.others(&own);
+        }
+    }
+
+    /// Addresses that a network may name on this gate.
+    fn addressable(&self) -> Ranges {
+        let classes = Classes::of(self.family);
+        let mut set = self.own().minus(&classes.loopback).minus(&classes.multicast);
+        if self.family == Family::V6 {
+            for (range, index) in &self.place.owned {
+                if *index != self.gate.index && range.meets(&classes.link) {
+                    set = set.minus(range);
+                }
+            }
+            let here = self.place.owned.iter().filter(|(_, index)| *index == self.gate.index);
+            set = here.fold(set, |sum, (range, _)| sum.union(&range.minus(&classes.loopback)));
+        }
+        set
+    }
+
+    /// Who can send over a network, and be answered where an answer is needed.
+    fn senders(&self) -> Ranges {
+        let classes = Classes::of(self.family);
+        let (place, family) = (self.place, self.family as usize);
+        let outside = self.family.all().minus(&classes.martian);
+        match (self.bind.transport, self.family) {
+            (Transport::Stream, _) => outside
+                .minus(&classes.unspecified)
+                .and(&place.answerable[family])
+                .minus(&place.local[family])
+                .minus(&place.broadcast[family]),
+            // IPv4 refuses its own addresses as senders (`fib_validate_source`), IPv6 does not.
+            (Transport::Datagram | Transport::Ping, Family::V4) => outside.minus(&place.local[family]),
+            (Transport::Datagram | Transport::Ping, Family::V6) => outside,
+        }
+    }
+
+    /// With rules that choose between tables the way back is not known.
+    fn verdict(&self) -> Verdict {
+        let doubt = self.place.policy && self.bind.transport == Transport::Stream;
+        if doubt { Verdict::Unknown } else { self.place.verdict }
+    }
+
+    fn unicast(&mut self) {
+        let taken = self.taken(&self.addressable());
+        self.push(taken, Ports::Own, self.senders(), self.verdict());
+    }
+
+    /// 127.0.0.0/8 from a network: only where an interface allows it, and which one is not told.
+    fn loopback_addresses(&mut self) {
+        if self.family == Family::V4 && self.place.route_localnet {
+            let taken = self.taken(&self.own().and(&Classes::of(self.family).loopback));
+            self.push(taken, Ports::Own, self.senders(), Verdict::Unknown);
+        }
+    }
+
+    /// Broadcasts of IPv4 and anycast of IPv6. What a program here sends so comes back on the gate
+    /// it left by (`ip_mc_output`), hence its own addresses among the senders.
+    fn broadcasts(&mut self) {
+        let classes = Classes::of(self.family);
+        let outside = if self.gate.side == Side::Loopback { Ranges::default() } else { self.senders() };
+        let senders = outside.union(self.own());
+        let networks = self.taken(&self.place.broadcast[self.family as usize]);
+        self.push(networks, Ports::Own, senders.clone(), self.place.verdict);
+        let everybody = self.taken(&classes.broadcast);
+        // Who has no address yet sends from 0.0.0.0 (RFC 2131).
+        let nameless =
+            if self.gate.side == Side::Loopback { Ranges::default() } else { classes.unspecified.clone() };
+        self.push(everybody, Ports::Own, senders.union(&nameless), self.place.verdict);
+    }
+
+    /// A wildcard socket receives groups that others joined (`IP_MULTICAST_ALL`).
+    fn groups(&mut self) {
+        if self.bind.transport != Transport::Datagram {
+            return;
+        }
+        let classes = Classes::of(self.family);
+        let groups = self.taken(&self.gate.groups[self.family as usize]);
+        let own = self.own().clone();
+        let alone = matches!(self.gate.side, Side::Loopback | Side::Nobody);
+        let senders = if alone { own.clone() } else { self.senders().union(&own) };
+        let near = groups.and(&classes.link_multicast).minus(&classes.interface_multicast);
+        let nameless = match (alone, self.family) {
+            (false, Family::V4) => classes.unspecified.clone(), // `ip_mc_validate_source`
+            (true, Family::V4) | (_, Family::V6) => Ranges::default(),
+        };
+        self.push(groups.and(&classes.interface_multicast), Ports::Own, own, self.place.verdict);
+        self.push(near, Ports::Own, senders.union(&nameless), self.place.verdict);
+        self.push(groups.minus(&classes.link_multicast), Ports::Own, senders, self.place.verdict);
+    }
+
+    /// What an unread translation could bring here. Onto a loopback address it brings nothing from
+    /// a network: the kernel drops such a packet after translation.
+    fn translated(&mut self) {
+        let mut reachable = self.addressable();
+        if self.place.route_localnet {
+            reachable = reachable.union(self.own());
+        }
+        if self.place.translates && !self.taken(&reachable).is_empty() {
+            let senders = self.senders();
+            self.others(&senders);
+        }
+    }
+
+    /// Every destination and port that no other way of this gate has.
+    fn others(&mut self, senders: &Ranges) {
+        let mut told = Ranges::default();
+        for way in self.found.iter().filter(|way| way.gate == self.index && way.family == self.family) {
+            told = told.union(&way.destinations);
+        }
+        self.push(told.clone(), Ports::Others, senders.clone(), Verdict::Unknown);
+        self.push(self.family.all().minus(&told), Ports::All, senders.clone(), Verdict::Unknown);
+    }
+
+    fn push(&mut self, destinations: Ranges, ports: Ports, sources: Ranges, verdict: Verdict) {
+        if destinations.is_empty() || sources.is_empty() {
+            return;
+        }
+        let doubt = self.family == Family::V4 && self.bind.maybe_v4;
+        let reach = reach(self.place, self.gate, self.family, &destinations, ports, &sources);
+        let verdict = if doubt { Verdict::Unknown } else { verdict };
+        let (gate, family) = (self.index, self.family);
+        self.found.push(Way { gate, family, destinations, ports, sources, verdict, reach });
+    }
+}
+
+/// The class of senders of one product. Where translation is at work the destination may be any
+/// address of this computer.
+fn reach(place: &Place, gate: &Gate, family: Family, to: &Ranges, ports: Ports, from: &Ranges) -> Reach {
+    let classes = Classes::of(family);
+    let one_to_one = place.one_to_one && gate.side == Side::Outside;
+    let local = &place.local[family as usize];
+    match gate.side {
+        Side::Loopback | Side::Nobody => Reach::Host,
+        Side::Inside => Reach::Container,
+        // A sender can name 127.0.0.1 of a neighbour only.
+        Side::Overlay | Side::Outside if to.minus(&classes.loopback).is_empty() => Reach::Link,
+        Side::Overlay | Side::Outside => match ports {
+            Ports::Own => classes.reach(from, to, one_to_one),
+            Ports::Others | Ports::All => classes.reach(from, &local.minus(&classes.loopback), one_to_one),
+        },
+    }
+}
+
+/// Every way by which `host` may pass packets on to a socket in `inner`, at the other end of a
+/// virtual cable: whether it does is up to routes and rules that nobody has read, so all of it is
+/// in doubt.
+pub(crate) fn forwarded(host: &Place, inner: &Place, bind: &Bind) -> Vec<Way> {
+    let mut found = Vec::new();
+    for family in Family::BOTH {
+        let Some(bound) = bind.bound[family as usize] else { continue };
+        let classes = Classes::of(family);
+        let own = inner.local[family as usize].minus(&classes.loopback).minus(&classes.link);
+        let taken = match bound {
+            Bound::Any => own,
+            Bound::One(address) => own.and(&family.one(address)),
+        };
+        if taken.is_empty() || !host.forwards[family as usize] {
+            continue;
+        }
+        for (index, gate) in host.gates.iter().enumerate() {
+            let alone = matches!(gate.side, Side::Loopback | Side::Nobody);
+            if alone && !(host.translates && gate.side == Side::Loopback) {
+                continue;
+            }
+            let (destinations, ports) = if host.translates {
+                (family.all(), Ports::All)
+            } else {
+                (taken.minus(&host.local[family as usize]), Ports::Own)
+            };
+            let local = &host.local[family as usize];
+            let sources =
+                if alone { local.clone() } else { family.all().minus(&classes.martian).minus(local) };
+            if destinations.is_empty() || sources.is_empty() {
+                continue;
+            }
+            let reach = reach(host, gate, family, &destinations, ports, &sources);
+            found.push(Way {
+                gate: index,
+                family,
+                destinations,
+                ports,
+                sources,
+                verdict: Verdict::Unknown,
+                reach,
+            });
+        }
+    }
+    found
+}
