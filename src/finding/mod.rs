@@ -2,6 +2,15 @@
 
 #![forbid(unsafe_code)]
 
+mod change;
+mod fingerprint;
+mod group;
+mod program;
+
+pub use change::{Change, ChangeKind, diff};
+pub use group::{group, order};
+pub use program::program;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +28,25 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// Worst first.
+    pub const ALL: &'static [Self] = &[Self::Critical, Self::High, Self::Medium, Self::Low, Self::Info];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|severity| severity.name() == name)
+    }
+}
+
 /// How sure the rule is that it saw what it names.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -28,8 +56,24 @@ pub enum Confidence {
     High,
 }
 
+impl Confidence {
+    pub const ALL: &'static [Self] = &[Self::High, Self::Medium, Self::Low];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|confidence| confidence.name() == name)
+    }
+}
+
 /// One way to put it right, as text: nothing is changed by printing it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Remedy {
     /// service | unit | firewall
     pub kind: String,

@@ -113,10 +113,8 @@ pub(crate) fn mount(
     let [source, target, kind] =
         [source.unwrap_or("none"), target, kind.unwrap_or("none")].map(|text| CString::new(text).unwrap());
     // SAFETY: three NUL-terminated strings that outlive the call, and no data.
-    check(unsafe {
-        libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null())
-    })
-    .map(|_| ())
+    check(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
+        .map(|_| ())
 }
 
 /// The result of a system call, with errno where it failed.
@@ -222,9 +220,7 @@ impl Netns {
         let file = File::open(self.path())?;
         // SAFETY: the closure runs between fork and exec and makes one system call, setns(2).
         unsafe {
-            command.pre_exec(move || {
-                check(libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET)).map(|_| ())
-            });
+            command.pre_exec(move || check(libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET)).map(|_| ()));
         }
         Ok(())
     }
@@ -333,7 +329,9 @@ impl Program {
             let mut buffer = [0; 4096];
             if poll.revents != 0 {
                 match self.out.read(&mut buffer)? {
-                    0 => return Err(Stop::Fail(format!("pid {} ended: {:?}", self.pid(), self.child.wait()))),
+                    0 => {
+                        return Err(Stop::Fail(format!("pid {} ended: {:?}", self.pid(), self.child.wait())));
+                    }
                     n => self.read.extend_from_slice(&buffer[..n]),
                 }
             } else if start.elapsed() > PATIENCE {

@@ -20,8 +20,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "model", "source", "finding", "rules", "collect", "enrich", "firewall", "scan", "output", "doctor",
-            "demo",
+            "model", "source", "finding", "rules", "collect", "enrich", "firewall", "scan", "output",
+            "doctor", "demo",
         ],
     ),
 ];
