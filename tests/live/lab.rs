@@ -115,6 +115,43 @@ pub(crate) fn mount(
     // SAFETY: three NUL-terminated strings that outlive the call, and no data.
     check(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
         .map(|_| ())
+<<<<<<< HEAD
+=======
+}
+
+/// Runs `work` as pid 1 of new pid, mount and network namespaces, with a `/proc` of its own and
+/// loopback up; for a maker. Whatever `work` leaves running ends with it.
+pub(crate) fn in_box(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET)?;
+    // SAFETY: a maker has one thread here, so the child may go on as the parent would.
+    match check(unsafe { libc::fork() })? {
+        0 => {
+            end_with_parent();
+            let inside = || -> io::Result<()> {
+                mount(None, "/", None, libc::MS_REC | libc::MS_PRIVATE)?;
+                mount(Some("proc"), "/proc", Some("proc"), 0)?;
+                let ip = find_program("ip").ok_or_else(|| io::Error::other("needs the program ip"))?;
+                Command::new(ip).args(["link", "set", "lo", "up"]).status()?;
+                work()
+            };
+            let result = inside();
+            if let Err(error) = &result {
+                eprintln!("box: {error}");
+            }
+            std::process::exit(i32::from(result.is_err()))
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: room for the status.
+            check(unsafe { libc::waitpid(pid, &raw mut status, 0) })?;
+            if status == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::other(format!("box ended with status {status:#x}")))
+            }
+        }
+    }
+>>>>>>> 8aac022 (The awkward host, the turmoil, and a paired bench)
 }
 
 /// The result of a system call, with errno where it failed.
@@ -208,6 +245,12 @@ impl Netns {
         output(Command::new(ip).args(["-n", &self.name]).args(words.split_whitespace())).map(|_| ())
     }
 
+    /// Writes a setting of this namespace: the path below /proc/sys.
+    pub(crate) fn sysctl(&self, name: &str, value: &str) -> Outcome {
+        let path = format!("/proc/sys/{name}");
+        self.run(|| std::fs::write(&path, value))?.map_err(|error| Stop::Fail(format!("{path}: {error}")))
+    }
+
     /// A program that will start in this namespace.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Outcome<Command> {
         let mut command = Command::new(program);
@@ -281,6 +324,8 @@ impl Drop for Netns {
 pub(crate) fn cable(a: (&Netns, &str, &[&str]), b: (&Netns, &str, &[&str])) -> Outcome {
     a.0.ip(&format!("link add {} type veth peer name {} netns {}", a.1, b.1, b.0.name))?;
     for (netns, interface, addresses) in [a, b] {
+        // Without this an IPv6 address cannot be bound to for its first second (RFC 4862, DAD).
+        netns.sysctl(&format!("net/ipv6/conf/{interface}/accept_dad"), "0")?;
         netns.ip(&format!("link set {interface} up"))?;
         for address in addresses {
             let nodad = if address.contains(':') { "nodad" } else { "" };

@@ -11,16 +11,32 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "this is a test")]
 
 #[cfg(target_os = "linux")]
+mod awkward;
+#[cfg(target_os = "linux")]
+mod churn;
+#[cfg(target_os = "linux")]
 mod lab;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    let makers: Vec<lab::Maker> = [lab::makers()].into_iter().flatten().collect();
+    let makers: Vec<lab::Maker> = [
+        lab::makers(),
+        awkward::makers(),
+        churn::makers(),
+        // one line a module
+    ]
+    .concat();
     if let Some(code) = lab::run_maker(&makers) {
         return code;
     }
     lab::prepare();
-    let trials = [lab::trials()].into_iter().flatten().collect();
+    let trials = [
+        lab::trials(),
+        awkward::trials(),
+        churn::trials(),
+        // one line a module
+    ];
+    let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
 }
 
