@@ -115,8 +115,6 @@ pub(crate) fn mount(
     // SAFETY: three NUL-terminated strings that outlive the call, and no data.
     check(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
         .map(|_| ())
-<<<<<<< HEAD
-=======
 }
 
 /// Runs `work` as pid 1 of new pid, mount and network namespaces, with a `/proc` of its own and
@@ -151,7 +149,6 @@ pub(crate) fn in_box(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
             }
         }
     }
->>>>>>> 8aac022 (The awkward host, the turmoil, and a paired bench)
 }
 
 /// The result of a system call, with errno where it failed.
