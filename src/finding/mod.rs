@@ -6,10 +6,12 @@ mod change;
 mod fingerprint;
 mod group;
 mod program;
+mod suppress;
 
 pub use change::{Change, ChangeKind, diff};
 pub use group::{group, order};
 pub use program::program;
+pub use suppress::Suppressions;
 
 use std::sync::Arc;
 
