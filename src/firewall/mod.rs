@@ -2,12 +2,15 @@
 
 #![forbid(unsafe_code)]
 
+mod ask;
 mod classes;
 mod expose;
+mod netlink;
 mod place;
 mod ranges;
 #[cfg(test)]
 mod tests;
 mod ways;
 
+pub use ask::ask;
 pub use expose::expose;

@@ -1,0 +1,150 @@
+//! Asks the kernel, per network namespace: does a packet filter exist, who keeps it, can it
+//! translate, which addresses are ours, who can be answered. No ruleset is judged here.
+
+mod filter;
+mod routes;
+
+use std::io;
+
+use self::filter::{front_ends, legacy_tables, tables, traffic_control, translates, xdp};
+use super::netlink::dump_request;
+use super::ranges::Family;
+use crate::model::{Fact, FilterState, FrontEnd, Namespace, Routes, Snapshot, Text};
+use crate::source::{NetlinkError, Source};
+
+const NETLINK_ROUTE: u32 = 0;
+const NETLINK_NETFILTER: u32 = 12;
+
+/// Fills filter, front ends, translation and routes of every namespace. What could not be asked
+/// is said there, with the reason; `expose` counts the sockets that it concerns.
+pub fn ask(snapshot: &mut Snapshot, source: &Source) {
+    for namespace in &mut snapshot.namespaces {
+        let found = Asked::of(source, namespace);
+        namespace.filter = found.filter;
+        namespace.translates = found.translates;
+        namespace.front_ends = found.front_ends;
+        namespace.routes = ask_routes(source, namespace.inode);
+    }
+}
+
+struct Asked {
+    filter: FilterState,
+    translates: Option<bool>,
+    front_ends: Vec<FrontEnd>,
+}
+
+impl Asked {
+    fn of(source: &Source, namespace: &Namespace) -> Self {
+        match Self::try_of(source, namespace) {
+            Ok(found) => found,
+            Err(why) => Self { filter: FilterState::Refused(why), translates: None, front_ends: Vec::new() },
+        }
+    }
+
+    /// # Errors
+    /// The first question that was not answered: what is left unasked could hide a filter.
+    fn try_of(source: &Source, namespace: &Namespace) -> Result<Self, String> {
+        let netns = namespace.inode;
+        // Everybody may ask for the links. An answer shows that the namespace can be entered, so
+        // that "no such table" to the next questions is the kernel's word and not a closed door.
+        let links = dump(source, netns, NETLINK_ROUTE, "filter-links", 18, &[0; 16])
+            .map_err(|error| format!("interfaces: {error}"))?;
+        let nft = |name, kind| {
+            let answer = dump(source, netns, NETLINK_NETFILTER, name, kind, &[0; 4]);
+            or_missing(answer).map_err(|error| format!("nftables: {error}"))
+        };
+        let nft_tables = tables(&nft("nft-tables", filter::GET_TABLE)?);
+        let (chains, rules) = if nft_tables.is_empty() {
+            Default::default()
+        } else {
+            (nft("nft-chains", filter::GET_CHAIN)?, nft("nft-rules", filter::GET_RULE)?)
+        };
+        let mut keepers = front_ends(&nft_tables, &chains);
+        let mut found: Vec<Text> = nft_tables.iter().map(filter::Table::label).collect();
+        let mut steers = translates(&rules);
+        for (file, program) in [("net/ip_tables_names", "iptables"), ("net/ip6_tables_names", "ip6tables")] {
+            let names = match source.netns_file(netns, file) {
+                Ok(names) => legacy_tables(&names, program),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(format!("{file}: {error}")),
+            };
+            if !names.is_empty() {
+                keepers.insert(FrontEnd::IptablesLegacy);
+            }
+            // TPROXY stands in mangle.
+            steers |= names
+                .iter()
+                .any(|name| name.as_bytes().ends_with(b": nat") || name.as_bytes().ends_with(b": mangle"));
+            found.extend(names);
+        }
+        if keepers.contains(&FrontEnd::IptablesLegacy) && namespace.own && ufw_is_on(source) {
+            keepers.insert(FrontEnd::Ufw);
+        }
+        let bpf = bpf_hooks(source, namespace, &links)?;
+        // A program on a hook may send a packet anywhere.
+        steers |= !bpf.is_empty();
+        found.extend(bpf);
+        let filter = if found.is_empty() { FilterState::None } else { FilterState::Some(found) };
+        Ok(Self { filter, translates: Some(steers), front_ends: keepers.into_iter().collect() })
+    }
+}
+
+/// XDP programs, and interfaces where traffic control can hold packets back.
+fn bpf_hooks(source: &Source, namespace: &Namespace, links: &[u8]) -> Result<Vec<Text>, String> {
+    let qdiscs = or_missing(dump(source, namespace.inode, NETLINK_ROUTE, "filter-qdiscs", 38, &[0; 20]))
+        .map_err(|error| format!("traffic control: {error}"))?;
+    let mut found = xdp(links);
+    for index in traffic_control(&qdiscs) {
+        let known = namespace.interfaces.known().and_then(|all| all.iter().find(|each| each.index == index));
+        let name = known.map_or_else(|| Text::from(format!("interface {index}")), |each| each.name.clone());
+        found.push([b"tc: ", name.as_bytes()].concat().into());
+    }
+    Ok(found)
+}
+
+/// What ufw itself reads at boot (ufw(8)); its chains in the legacy tables cannot be seen by name.
+fn ufw_is_on(source: &Source) -> bool {
+    let text = source.root(0).and_then(|root| root.read("/etc/ufw/ufw.conf", 64 << 10)).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().any(|line| {
+        let line = line.trim().to_ascii_lowercase();
+        line == "enabled=yes"
+    })
+}
+
+fn dump(
+    source: &Source,
+    netns: u64,
+    protocol: u32,
+    name: &str,
+    kind: u16,
+    header: &[u8],
+) -> Result<Vec<u8>, NetlinkError> {
+    source.netlink(netns, protocol, name, &dump_request(kind, header))
+}
+
+/// A kernel without the subsystem has nothing in it. Its word is an error number; an error without
+/// one comes from somewhere else and hides what there is.
+fn or_missing(answer: Result<Vec<u8>, NetlinkError>) -> Result<Vec<u8>, NetlinkError> {
+    match answer {
+        Err(NetlinkError::Missing(error)) if error.raw_os_error().is_some_and(|number| number != 2) => {
+            Ok(Vec::new())
+        }
+        other => other,
+    }
+}
+
+fn ask_routes(source: &Source, netns: u64) -> Fact<Routes> {
+    let ask = |name, kind, family| {
+        let mut header = [0; 12];
+        header[0] = routes::address_family(family);
+        or_missing(dump(source, netns, NETLINK_ROUTE, name, kind, &header))
+    };
+    let all = || -> Result<Routes, NetlinkError> {
+        let v4 = ask("routes-v4", routes::GET_ROUTE, Family::V4)?;
+        let v6 = ask("routes-v6", routes::GET_ROUTE, Family::V6)?;
+        let policy = routes::chooses(&ask("rules-v4", routes::GET_RULE, Family::V4)?, Family::V4)
+            || routes::chooses(&ask("rules-v6", routes::GET_RULE, Family::V6)?, Family::V6);
+        Ok(routes::routes([&v4, &v6], policy))
+    };
+    all().map_or(Fact::Unknown, Fact::Known)
+}

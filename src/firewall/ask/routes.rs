@@ -1,0 +1,195 @@
+//! What the routing tables say: which destinations are ours, which senders can be answered
+//! (`<linux/rtnetlink.h>`, `<linux/fib_rules.h>`). Pure.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::firewall::netlink::{attribute, messages, native_u32};
+use crate::firewall::ranges::{Family, Ranges, number};
+use crate::model::{AddrRange, Routes};
+
+pub(super) const GET_ROUTE: u16 = 26;
+pub(super) const GET_RULE: u16 = 34;
+const NEW_ROUTE: u16 = 24;
+const NEW_RULE: u16 = 32;
+
+/// `AF_INET`, `AF_INET6`
+pub(super) fn address_family(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
+}
+
+struct Route {
+    kind: u8,
+    table: u32,
+    length: u8,
+    prefix: AddrRange,
+    interface: u32,
+}
+
+/// Takes what the dumps of both families hold; `policy` says that `ip rule` chooses tables.
+pub(super) fn routes(dumps: [&[u8]; 2], policy: bool) -> Routes {
+    const LOCAL: u8 = 2;
+    const BROADCAST: u8 = 3;
+    const ANYCAST: u8 = 4;
+    let mut found = Routes { policy, ..Routes::default() };
+    for (family, dump) in Family::BOTH.into_iter().zip(dumps) {
+        let all: Vec<Route> = messages(dump).filter_map(|(kind, body)| route(kind, body, family)).collect();
+        for route in &all {
+            match route.kind {
+                LOCAL => found.local.push((route.prefix, route.interface)),
+                BROADCAST | ANYCAST => found.broadcast.push((route.prefix, route.interface)),
+                _ => {}
+            }
+        }
+        found.answerable.extend(family.addresses(&answerable(&all, policy)));
+    }
+    found.local.sort_unstable();
+    found.local.dedup();
+    found.broadcast.sort_unstable();
+    found.broadcast.dedup();
+    found
+}
+
+fn route(kind: u16, body: &[u8], family: Family) -> Option<Route> {
+    const DST: u16 = 1;
+    const OIF: u16 = 4;
+    const TABLE: u16 = 15;
+    /// `RTM_F_CLONED` (a cached route), `RTNH_F_DEAD`
+    const USELESS: u32 = 0x200 | 1;
+    let header = body.get(..12)?;
+    let useless = native_u32(&header[8..])? & USELESS != 0;
+    if kind != NEW_ROUTE || header[0] != address_family(family) || useless {
+        return None;
+    }
+    let attributes = &body[12..];
+    let length = header[1];
+    let prefix = network(attribute(attributes, DST).unwrap_or_default(), length, family)?;
+    let table = attribute(attributes, TABLE).and_then(native_u32).unwrap_or(header[4].into());
+    let interface = attribute(attributes, OIF).and_then(native_u32).unwrap_or(0);
+    Some(Route { kind: header[7], table, length, prefix, interface })
+}
+
+/// The network of this prefix length; no address stands for the default route.
+fn network(address: &[u8], length: u8, family: Family) -> Option<AddrRange> {
+    let address = match (family, address.is_empty()) {
+        (Family::V4, true) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        (Family::V6, true) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        (Family::V4, false) => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+        (Family::V6, false) => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+    };
+    Some(ipnet::IpNet::new(address, length).ok()?.into())
+}
+
+/// Where an answer finds a way: the longest prefix decides, a refusing route takes its part out.
+/// With a choice of tables any of them may be used, so all are joined.
+fn answerable(routes: &[Route], policy: bool) -> Ranges {
+    const UNICAST: u8 = 1;
+    const REFUSING: std::ops::RangeInclusive<u8> = 6..=9; // blackhole unreachable prohibit throw
+    const USUAL: [u32; 2] = [254, 253]; // main, default
+    type Spans = Vec<(u128, u128)>;
+    let mut by_length: BTreeMap<u8, (Spans, Spans)> = BTreeMap::new();
+    for route in routes.iter().filter(|route| policy || USUAL.contains(&route.table)) {
+        let span = (number(route.prefix.first), number(route.prefix.last));
+        let (ways, walls) = by_length.entry(route.length).or_default();
+        if route.kind == UNICAST {
+            ways.push(span);
+        } else if REFUSING.contains(&route.kind) && !policy {
+            walls.push(span);
+        }
+    }
+    by_length.into_values().fold(Ranges::default(), |sum, (ways, walls)| {
+        sum.minus(&Ranges::new(walls)).union(&Ranges::new(ways))
+    })
+}
+
+/// Whether an `RTM_GETRULE` dump holds anything but the rules of a fresh namespace (ip-rule(8)).
+pub(super) fn chooses(dump: &[u8], family: Family) -> bool {
+    const PRIORITY: u16 = 6;
+    const TABLE: u16 = 15;
+    const TO_TABLE: u8 = 1;
+    let mut rules = Vec::new();
+    for (kind, body) in messages(dump) {
+        let Some(header) =
+            body.get(..12).filter(|header| kind == NEW_RULE && header[0] == address_family(family))
+        else {
+            continue;
+        };
+        let number = |wanted| attribute(&body[12..], wanted).and_then(native_u32);
+        let plain = header[1] == 0 && header[2] == 0 && header[7] == TO_TABLE;
+        rules.push((number(PRIORITY).unwrap_or(0), number(TABLE).unwrap_or(header[4].into()), plain));
+    }
+    rules.sort_unstable();
+    let fresh = [(0, 255, true), (32766, 254, true), (32767, 253, true)];
+    let expected = match family {
+        Family::V4 => &fresh[..],
+        Family::V6 => &fresh[..2],
+    };
+    !rules.is_empty() && rules != expected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, header: &[u8; 12], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut body = header.to_vec();
+        for (number, value) in attributes {
+            body.extend(u16::try_from(value.len() + 4).unwrap().to_ne_bytes());
+            body.extend(number.to_ne_bytes());
+            body.extend(*value);
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        crate::firewall::netlink::dump_request(kind, &body)
+    }
+
+    fn v4(kind: u8, table: u8, length: u8, to: [u8; 4], interface: u32) -> Vec<u8> {
+        let header = [2, length, 0, 0, table, 0, 0, kind, 0, 0, 0, 0];
+        message(NEW_ROUTE, &header, &[(1, &to), (4, &interface.to_ne_bytes())])
+    }
+
+    #[test]
+    fn routes_tell_what_is_ours_and_who_can_be_answered() {
+        let dump = [
+            v4(2, 255, 8, [127, 0, 0, 0], 1),
+            v4(2, 255, 32, [10, 0, 0, 5], 2),
+            v4(3, 255, 32, [10, 0, 0, 255], 2),
+            v4(1, 254, 24, [10, 0, 0, 0], 2),
+            v4(1, 254, 0, [0; 4], 2),
+            v4(6, 254, 8, [192, 0, 0, 0], 0),
+            v4(1, 77, 8, [11, 0, 0, 0], 3),
+        ]
+        .concat();
+        let routes = routes([&dump, &[]], false);
+        let text = |list: &[(AddrRange, u32)]| {
+            list.iter().map(|(range, index)| format!("{range} {index}")).collect::<Vec<_>>()
+        };
+        assert_eq!(text(&routes.local), ["10.0.0.5/32 2", "127.0.0.0/8 1"]);
+        assert_eq!(text(&routes.broadcast), ["10.0.0.255/32 2"]);
+        let open: Vec<String> = routes.answerable.iter().map(ToString::to_string).collect();
+        assert_eq!(open, ["0.0.0.0-191.255.255.255", "193.0.0.0-255.255.255.255"]);
+    }
+
+    #[test]
+    fn a_longer_prefix_opens_what_a_shorter_one_refuses() {
+        let dump = [v4(7, 254, 0, [0; 4], 0), v4(1, 254, 24, [10, 0, 0, 0], 2)].concat();
+        let open: Vec<String> =
+            routes([&dump, &[]], false).answerable.iter().map(ToString::to_string).collect();
+        assert_eq!(open, ["10.0.0.0/24"]);
+    }
+
+    #[test]
+    fn rules_of_a_fresh_namespace_choose_nothing() {
+        let rule = |priority: u32, table: u8| {
+            let header = [2, 0, 0, 0, table, 0, 0, 1, 0, 0, 0, 0];
+            message(NEW_RULE, &header, &[(6, &priority.to_ne_bytes()), (15, &u32::from(table).to_ne_bytes())])
+        };
+        let mut dump = [rule(0, 255), rule(32766, 254), rule(32767, 253)].concat();
+        assert!(!chooses(&dump, Family::V4));
+        dump.extend(rule(1000, 77));
+        assert!(chooses(&dump, Family::V4));
+        assert!(chooses(&rule(0, 255), Family::V4));
+    }
+}

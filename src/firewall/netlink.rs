@@ -1,0 +1,86 @@
+//! Netlink messages and attributes (netlink(7), `<linux/netlink.h>`): requests made, answers taken
+//! apart. Pure; a message that ends too early ends the reading.
+
+/// Type and body of each message in a block of answers; control messages (below 16) are left out.
+pub(crate) fn messages(mut block: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        loop {
+            let header = block.get(..16)?;
+            let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+            let kind = u16::from_ne_bytes([header[4], header[5]]);
+            let body = block.get(16..length)?;
+            block = block.get(length.next_multiple_of(4)..).unwrap_or_default();
+            if kind >= 16 {
+                return Some((kind, body));
+            }
+        }
+    })
+}
+
+/// Number and value of each attribute; the flags for nesting and byte order are taken off.
+pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    const FLAGS: u16 = 0xc000;
+    std::iter::from_fn(move || {
+        let header = rest.get(..4)?;
+        let length = u16::from_ne_bytes([header[0], header[1]]) as usize;
+        let kind = u16::from_ne_bytes([header[2], header[3]]) & !FLAGS;
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+pub(crate) fn attribute(body: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// Text without its closing NUL.
+pub(crate) fn text(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A number in host byte order.
+pub(crate) fn native_u32(value: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(value.get(..4)?.try_into().ok()?))
+}
+
+/// A number in network byte order, as nfnetlink writes them.
+pub(crate) fn big_u32(value: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(value.get(..4)?.try_into().ok()?))
+}
+
+/// A request for a whole table (`NLM_F_REQUEST | NLM_F_DUMP`); `header` is the family header.
+pub(crate) fn dump_request(kind: u16, header: &[u8]) -> Vec<u8> {
+    const REQUEST_DUMP: u16 = 0x301;
+    let length = u32::try_from(16 + header.len()).unwrap_or(u32::MAX);
+    let mut request = length.to_ne_bytes().to_vec();
+    request.extend_from_slice(&kind.to_ne_bytes());
+    request.extend_from_slice(&REQUEST_DUMP.to_ne_bytes());
+    request.extend_from_slice(&[0; 8]);
+    request.extend_from_slice(header);
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::{any, proptest};
+    use proptest::{prop_assert, test_runner::Config};
+
+    proptest! {
+        #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+        #[test]
+        fn no_bytes_panic_or_hang(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(messages(&bytes).count() <= bytes.len() / 16);
+            prop_assert!(attributes(&bytes).count() <= bytes.len() / 4);
+        }
+    }
+
+    #[test]
+    fn a_length_that_does_not_move_on_ends_the_reading() {
+        assert_eq!(attributes(&[0, 0, 1, 0, 9, 9, 9, 9]).count(), 0);
+        assert_eq!(messages(&[0; 64]).count(), 0);
+        let request = dump_request(26, &[2, 0, 0, 0]);
+        assert_eq!(messages(&request).collect::<Vec<_>>(), [(26, &[2u8, 0, 0, 0][..])]);
+    }
+}
