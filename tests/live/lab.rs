@@ -239,7 +239,7 @@ impl Netns {
     /// `ip -n NAME …`, words parted by blanks.
     pub(crate) fn ip(&self, words: &str) -> Outcome {
         let ip = find_program("ip").ok_or("needs the program ip")?;
-        output(Command::new(ip).args(["-n", &self.name]).args(words.split_whitespace())).map(|_| ())
+        output(Command::new(ip).args(["-n", self.name()]).args(words.split_whitespace())).map(|_| ())
     }
 
     /// Writes a setting of this namespace: the path below /proc/sys.

@@ -13,6 +13,8 @@
 #[cfg(target_os = "linux")]
 mod awkward;
 #[cfg(target_os = "linux")]
+mod blind;
+#[cfg(target_os = "linux")]
 mod churn;
 #[cfg(target_os = "linux")]
 mod lab;
@@ -22,6 +24,7 @@ fn main() -> std::process::ExitCode {
     let makers: Vec<lab::Maker> = [
         lab::makers(),
         awkward::makers(),
+        blind::makers(),
         churn::makers(),
         // one line a module
     ]
@@ -33,6 +36,7 @@ fn main() -> std::process::ExitCode {
     let trials = [
         lab::trials(),
         awkward::trials(),
+        blind::trials(),
         churn::trials(),
         // one line a module
     ];

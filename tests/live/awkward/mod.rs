@@ -115,7 +115,11 @@ fn every_socket() -> Outcome {
         println!("skipped: this kernel has no {absent}");
     }
     println!("sockwarden: {} of {total} right", total - wrong.len());
-    if wrong.is_empty() { Ok(()) } else { Err(Stop::Fail(wrong.join("\n"))) }
+    if !wrong.is_empty() {
+        return Err(Stop::Fail(wrong.join("\n")));
+    }
+    rivals::nothing_more_by_netstat2(&home, rows)?;
+    rivals::nothing_more_by_netstat2(&other, rows)
 }
 
 fn fill(stage: &mut Stage, dir: &std::path::Path, home: &Netns, other: &Netns, empty: &Netns) -> Outcome {

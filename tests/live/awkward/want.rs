@@ -27,7 +27,7 @@ pub(crate) struct Want {
 }
 
 /// Inode of an open file.
-pub(super) fn inode(fd: &impl AsRawFd) -> io::Result<u64> {
+pub(crate) fn inode(fd: &impl AsRawFd) -> io::Result<u64> {
     // Not by way of /proc/self/fd: that may be another file table than this thread's, or not ours
     // to read.
     // SAFETY: borrowed for this call only, while `fd` is alive.
@@ -36,22 +36,22 @@ pub(super) fn inode(fd: &impl AsRawFd) -> io::Result<u64> {
 }
 
 /// Inode of the network namespace that this thread is in.
-pub(super) fn netns() -> io::Result<u64> {
+pub(crate) fn netns() -> io::Result<u64> {
     Ok(std::fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 
 /// An IP endpoint as the document writes it.
-pub(super) fn inet(address: SocketAddr) -> Value {
+pub(crate) fn inet(address: SocketAddr) -> Value {
     json!({"address": address.ip().to_canonical().to_string(), "port": address.port()})
 }
 
 impl Want {
     /// A socket that this process alone holds, in the namespace that this thread is in.
-    pub(super) fn new(case: &str, fd: &impl AsRawFd, fields: Value) -> io::Result<Self> {
+    pub(crate) fn new(case: &str, fd: &impl AsRawFd, fields: Value) -> io::Result<Self> {
         Self::with_inode(case, inode(fd)?, fields)
     }
 
-    pub(super) fn with_inode(case: &str, inode: u64, mut fields: Value) -> io::Result<Self> {
+    pub(crate) fn with_inode(case: &str, inode: u64, mut fields: Value) -> io::Result<Self> {
         let map = fields.as_object_mut().ok_or_else(|| io::Error::other("fields must be an object"))?;
         if !map.contains_key("netns") {
             map.insert("netns".into(), json!({"inode": netns()?}));
@@ -60,44 +60,44 @@ impl Want {
         Ok(Self { case: case.into(), inode, owners: vec![pid()?], fields, owner: json!({}), peer: None })
     }
 
-    pub(super) fn owners(mut self, owners: &[u32]) -> Self {
+    pub(crate) fn owners(mut self, owners: &[u32]) -> Self {
         self.owners = owners.to_vec();
         self.owners.sort_unstable();
         self
     }
 
     /// Nobody holds it, for this reason.
-    pub(super) fn gap(mut self, gap: &str) -> Self {
+    pub(crate) fn gap(mut self, gap: &str) -> Self {
         self.owners.clear();
         self.fields["owner_gap"] = json!(gap);
         self
     }
 
-    pub(super) fn owner(mut self, fields: Value) -> Self {
+    pub(crate) fn owner(mut self, fields: Value) -> Self {
         self.owner = fields;
         self
     }
 
-    pub(super) fn peer(mut self, inode: u64) -> Self {
+    pub(crate) fn peer(mut self, inode: u64) -> Self {
         self.peer = Some(inode);
         self
     }
 
     /// Tells the test; one line.
-    pub(super) fn say(&self) -> io::Result<()> {
+    pub(crate) fn say(&self) -> io::Result<()> {
         println!("{}", serde_json::to_string(self)?);
         Ok(())
     }
 
     /// Tells the test, and keeps the socket open until this process ends.
-    pub(super) fn keep(self, fd: impl IntoRawFd) -> io::Result<RawFd> {
+    pub(crate) fn keep(self, fd: impl IntoRawFd) -> io::Result<RawFd> {
         self.say()?;
         Ok(fd.into_raw_fd())
     }
 }
 
 /// Our pid in the pid namespace that `/proc` shows: the test's, whichever we are in.
-pub(super) fn pid() -> io::Result<u32> {
+pub(crate) fn pid() -> io::Result<u32> {
     let link = std::fs::read_link("/proc/self")?;
     link.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| io::Error::other("odd /proc/self"))
 }
