@@ -31,8 +31,15 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// First of the pids that are used again and again, and how many there are.
 const FIRST_PID: i32 = 3000;
 const SLOTS: usize = 64;
-/// How long it goes on, at least.
-const ROUNDS: usize = 12;
+
+/// Scans, by the tier of CI that this is.
+fn rounds() -> usize {
+    match std::env::var("SOCKWARDEN_TIER").as_deref() {
+        Ok("long") => 200,
+        Ok("soak") => 2000,
+        _ => 12,
+    }
+}
 
 fn no_wrong_owner() -> Outcome {
     let mut command = maker("churn");
@@ -52,6 +59,10 @@ fn no_wrong_owner() -> Outcome {
 fn churn(args: &[OsString]) -> io::Result<()> {
     let program = args.first().ok_or_else(|| io::Error::other("which program?"))?.clone();
     lab::in_box(|| {
+        if let Err(error) = first_generation() {
+            println!("skip a new process with a chosen pid (clone3): {error}");
+            return Ok(());
+        }
         let (_control, name) = abstract_listener("churn-control")?;
         let stop = AtomicBool::new(false);
         let generations = AtomicU64::new(0);
@@ -86,6 +97,18 @@ fn abstract_listener(name: &str) -> io::Result<(OwnedFd, String)> {
     Ok((fd, name.to_owned()))
 }
 
+/// Whether pids can be chosen at all.
+fn first_generation() -> io::Result<()> {
+    fork_as(FIRST_PID, 0)?;
+    wait_for(FIRST_PID)
+}
+
+fn wait_for(pid: i32) -> io::Result<()> {
+    let mut status = 0;
+    // SAFETY: room for the status.
+    check(unsafe { libc::waitpid(pid, &raw mut status, 0) }).map(|_| ())
+}
+
 /// Keeps every slot occupied: who ended is waited for and followed by the next generation.
 fn processes(stop: &AtomicBool, generations: &AtomicU64) -> io::Result<()> {
     let pid_of = |slot: usize| FIRST_PID + i32::try_from(slot).unwrap();
@@ -95,9 +118,7 @@ fn processes(stop: &AtomicBool, generations: &AtomicU64) -> io::Result<()> {
             fork_as(pid_of(slot), generation)?;
         }
         for slot in 0..SLOTS {
-            let mut status = 0;
-            // SAFETY: room for the status.
-            check(unsafe { libc::waitpid(pid_of(slot), &raw mut status, 0) })?;
+            wait_for(pid_of(slot))?;
         }
     }
     Ok(())
@@ -154,7 +175,8 @@ fn flicker(stop: &AtomicBool, sockets: &AtomicU64) -> io::Result<()> {
 fn scan_all(program: &Path, control: &str, stop: &AtomicBool) -> io::Result<()> {
     let mut owned = 0;
     let mut ownerless: BTreeMap<String, u32> = BTreeMap::new();
-    for round in 0..ROUNDS {
+    let rounds = rounds();
+    for round in 0..rounds {
         if stop.load(Ordering::Relaxed) {
             return Ok(()); // the turmoil failed and says why
         }
@@ -187,7 +209,7 @@ fn scan_all(program: &Path, control: &str, stop: &AtomicBool) -> io::Result<()> 
             }
         }
     }
-    println!("{ROUNDS} scans: {owned} sockets with the right owner, without owner: {ownerless:?}");
+    println!("{rounds} scans: {owned} sockets with the right owner, without owner: {ownerless:?}");
     Ok(())
 }
 

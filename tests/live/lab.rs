@@ -382,14 +382,18 @@ impl Program {
         }
     }
 
-    /// All lines up to `ready`.
+    /// All lines up to `ready`. `skip WHY` ends the test: this kernel cannot do it.
     pub(crate) fn until_ready(&mut self) -> Outcome<Vec<String>> {
         let mut lines = Vec::new();
         loop {
-            match self.line()? {
-                line if line == "ready" => return Ok(lines),
-                line => lines.push(line),
+            let line = self.line()?;
+            if let Some(why) = line.strip_prefix("skip ") {
+                return Err(Stop::Skip(why.to_owned()));
             }
+            if line == "ready" {
+                return Ok(lines);
+            }
+            lines.push(line);
         }
     }
 }
