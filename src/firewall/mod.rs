@@ -8,6 +8,7 @@ mod expose;
 mod netlink;
 mod place;
 mod ranges;
+pub mod suggest;
 #[cfg(test)]
 mod tests;
 mod ways;
