@@ -423,6 +423,23 @@ impl RootDir {
         })
     }
 
+    pub(crate) fn acl(&self, path: &[u8]) -> io::Result<Vec<u8>> {
+        self.patiently(path, |place| {
+            let found = place.find(OFlags::empty())?;
+            // An O_PATH handle answers no fgetxattr(2); this name for it leads to the file itself.
+            let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+            let mut list = vec![0; 8192];
+            match rustix::fs::getxattr(again, c"system.posix_acl_access", &mut list[..]) {
+                Ok(size) => {
+                    list.truncate(size);
+                    Ok(list)
+                }
+                Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => Ok(Vec::new()),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+
     pub(crate) fn list(&self, path: &[u8], limit: usize) -> io::Result<Vec<Vec<u8>>> {
         self.patiently(path, move |place| {
             let found = place.find(OFlags::DIRECTORY)?;

@@ -296,6 +296,24 @@ impl Source {
         }
     }
 
+    /// Several such files, with one visit to the namespace.
+    pub fn netns_files(&self, netns: u64, paths: &[&str]) -> Vec<io::Result<Vec<u8>>> {
+        let read_all = || paths.iter().map(|path| self.netns_file(netns, path)).collect();
+        let Self::Live(live) = self else { return read_all() };
+        let read = |path: &str| match path.strip_prefix("net/") {
+            Some(rest) => live.host.proc_file(&format!("thread-self/net/{rest}")),
+            None => live.host.proc_file(path),
+        };
+        let visit = || paths.iter().map(|path| read(path)).collect::<Vec<_>>();
+        let Ok(found) = live.host.within(netns, visit) else { return read_all() };
+        if let Some(tee) = &live.tee {
+            for (path, found) in paths.iter().zip(&found) {
+                tee.file("netns", &format!("{netns}/{path}"), found);
+            }
+        }
+        found
+    }
+
     /// Any other question. Asked live, and its answer recorded under `key` (a path of plain
     /// words); in a recording, the recorded answer.
     ///

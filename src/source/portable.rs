@@ -132,6 +132,10 @@ impl RootDir {
         match *self {}
     }
 
+    pub(crate) fn acl(&self, _path: &[u8]) -> io::Result<Vec<u8>> {
+        match *self {}
+    }
+
     pub(crate) fn list(&self, _path: &[u8], _limit: usize) -> io::Result<Vec<Vec<u8>>> {
         match *self {}
     }

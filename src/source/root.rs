@@ -76,6 +76,15 @@ impl<'s> Root<'s> {
         self.ask(path, "link", |dir| dir.read_link(path))
     }
 
+    /// The POSIX access control list of a file (`system.posix_acl_access`), empty where it has none.
+    ///
+    /// # Errors
+    /// As stat(2); `TimedOut` as above.
+    pub fn acl(&self, path: impl AsRef<[u8]>) -> io::Result<Vec<u8>> {
+        let path = path.as_ref();
+        self.ask(path, "acl", |dir| dir.acl(path))
+    }
+
     /// Names in a directory, sorted, without `.` and `..`; at most 200,000.
     ///
     /// # Errors

@@ -1,0 +1,266 @@
+//! What rtnetlink says of links and routes (rtnetlink(7), linux/if_link.h, linux/rtnetlink.h).
+//!
+//! Pure: requests as bytes, answers as values. A short or lying length ends the reading of what it
+//! belongs to and never reads beyond it.
+
+use crate::model::{InterfaceKind, Text};
+
+pub const RTM_GETLINK: u16 = 18;
+pub const RTM_GETROUTE: u16 = 26;
+const RTM_NEWLINK: u16 = 16;
+const RTM_NEWROUTE: u16 = 24;
+const DUMP: u16 = 0x301; // NLM_F_REQUEST | NLM_F_DUMP
+
+/// A link, without its addresses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    pub index: u32,
+    pub name: Text,
+    pub kind: InterfaceKind,
+    pub up: bool,
+    pub promiscuous: bool,
+    pub master: Option<u32>,
+    /// net.ipv4.conf.NAME.route_localnet
+    pub route_localnet: Option<bool>,
+}
+
+/// A request for everything of one kind; `family` 2 is IPv4, 10 IPv6, 0 all.
+pub fn request(kind: u16, family: u8) -> Vec<u8> {
+    // Either kind has a fixed part: ifinfomsg of 16 bytes, rtmsg of 12.
+    let length: u32 = if kind == RTM_GETLINK { 32 } else { 28 };
+    let mut bytes = Vec::with_capacity(32);
+    bytes.extend_from_slice(&length.to_ne_bytes());
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(&DUMP.to_ne_bytes());
+    bytes.extend_from_slice(&1u32.to_ne_bytes());
+    bytes.extend_from_slice(&0u32.to_ne_bytes());
+    bytes.push(family);
+    bytes.resize(length as usize, 0);
+    bytes
+}
+
+/// The links in an answer to `RTM_GETLINK`.
+pub fn links(answer: &[u8]) -> Vec<Link> {
+    messages(answer).filter(|(kind, _)| *kind == RTM_NEWLINK).filter_map(|(_, body)| link(body)).collect()
+}
+
+fn link(body: &[u8]) -> Option<Link> {
+    let hardware = u16_at(body, 2)?;
+    let index = u32_at(body, 4)?;
+    let flags = u32_at(body, 8)?;
+    let mut link = Link {
+        index,
+        name: Text::default(),
+        kind: InterfaceKind::Other,
+        up: flags & 1 != 0,
+        promiscuous: flags & 0x100 != 0,
+        master: None,
+        route_localnet: None,
+    };
+    let mut kind: &[u8] = b"";
+    for (name, value) in attributes(body.get(16..)?) {
+        match name {
+            3 => link.name = value.strip_suffix(b"\0").unwrap_or(value).into(), // IFLA_IFNAME
+            10 => link.master = u32_at(value, 0),                               // IFLA_MASTER
+            // IFLA_LINKINFO with IFLA_INFO_KIND
+            18 => kind = attributes(value).find(|(inner, _)| *inner == 1).map_or(b"", |(_, text)| text),
+            30 => link.promiscuous |= u32_at(value, 0)? > 0, // IFLA_PROMISCUITY
+            26 => link.route_localnet = route_localnet(value), // IFLA_AF_SPEC
+            _ => {}
+        }
+    }
+    link.kind = kind_of(kind.strip_suffix(b"\0").unwrap_or(kind), hardware);
+    Some(link)
+}
+
+/// `IFLA_AF_SPEC` → `AF_INET` → `IFLA_INET_CONF`: the array of linux/ip.h, from 1 on.
+fn route_localnet(spec: &[u8]) -> Option<bool> {
+    const ROUTE_LOCALNET: usize = 26;
+    let (_, inet) = attributes(spec).find(|(family, _)| *family == 2)?;
+    let (_, conf) = attributes(inet).find(|(name, _)| *name == 1)?;
+    Some(u32_at(conf, (ROUTE_LOCALNET - 1) * 4)? != 0)
+}
+
+/// `hardware` is an `ARPHRD_` number (linux/if_arp.h): it tells loopback, and tun from tap.
+fn kind_of(kind: &[u8], hardware: u16) -> InterfaceKind {
+    match kind {
+        b"" if hardware == 772 => InterfaceKind::Loopback,
+        b"" if hardware == 1 => InterfaceKind::Ethernet,
+        b"tun" if hardware == 1 => InterfaceKind::Tap,
+        b"tun" => InterfaceKind::Tun,
+        b"bridge" | b"openvswitch" => InterfaceKind::Bridge,
+        b"veth" | b"netkit" => InterfaceKind::Veth,
+        b"wireguard" => InterfaceKind::Wireguard,
+        b"vxlan" => InterfaceKind::Vxlan,
+        b"macvlan" | b"macvtap" => InterfaceKind::Macvlan,
+        b"ipvlan" | b"ipvtap" => InterfaceKind::Ipvlan,
+        b"vlan" => InterfaceKind::Vlan,
+        b"bond" | b"team" => InterfaceKind::Bond,
+        b"dummy" => InterfaceKind::Dummy,
+        b"ipip" | b"sit" | b"gre" | b"gretap" | b"erspan" | b"ip6tnl" | b"ip6gre" | b"ip6gretap"
+        | b"ip6erspan" | b"vti" | b"vti6" | b"xfrm" | b"geneve" | b"ppp" | b"gtp" | b"amt" | b"bareudp"
+        | b"ovpn" => InterfaceKind::Tunnel,
+        b"" if matches!(hardware, 512 | 768 | 769 | 776 | 778 | 823) => InterfaceKind::Tunnel,
+        _ => InterfaceKind::Other,
+    }
+}
+
+/// Indices of the interfaces through which a default route leaves, from an answer to
+/// `RTM_GETROUTE`. The halves `0.0.0.0/1` and `128.0.0.0/1`, by which VPNs override a default route
+/// without removing it, count too; unreachable and blackhole routes do not.
+pub fn default_links(answer: &[u8]) -> Vec<u32> {
+    let mut found: Vec<u32> = messages(answer)
+        .filter(|(kind, _)| *kind == RTM_NEWROUTE)
+        .filter_map(|(_, body)| {
+            let (length, unicast) = (*body.get(1)?, *body.get(7)? == 1);
+            (length <= 1 && unicast).then(|| outgoing(body.get(12..).unwrap_or_default()))
+        })
+        .flatten()
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// `RTA_OIF`, and the interface of each next hop in `RTA_MULTIPATH`.
+fn outgoing(body: &[u8]) -> Vec<u32> {
+    let mut found = Vec::new();
+    for (name, value) in attributes(body) {
+        match name {
+            4 => found.extend(u32_at(value, 0)),
+            9 => {
+                let mut rest = value;
+                while let (Some(length), Some(index)) = (u16_at(rest, 0), u32_at(rest, 4)) {
+                    found.push(index);
+                    let step = usize::from(length).next_multiple_of(4);
+                    match rest.get(step..) {
+                        Some(after) if step >= 8 => rest = after,
+                        Some(_) | None => break,
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Type and body of each message.
+fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = u32_at(rest, 0)? as usize;
+        let kind = u16_at(rest, 4)?;
+        let body = rest.get(16..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, body))
+    })
+}
+
+/// Type (without flags) and value of each attribute.
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = usize::from(u16_at(rest, 0)?);
+        let kind = u16_at(rest, 2)? & 0x3fff;
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 4).expect("short");
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend_from_slice(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 16).expect("short");
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.resize(16, 0);
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    fn link_message(hardware: u16, flags: u32, attributes: &[Vec<u8>]) -> Vec<u8> {
+        let mut body = vec![0, 0];
+        body.extend_from_slice(&hardware.to_ne_bytes());
+        body.extend_from_slice(&7u32.to_ne_bytes());
+        body.extend_from_slice(&flags.to_ne_bytes());
+        body.extend_from_slice(&[0; 4]);
+        body.extend(attributes.concat());
+        message(RTM_NEWLINK, &body)
+    }
+
+    #[test]
+    fn a_tap_in_a_bridge() {
+        let info = attribute(18, &attribute(1, b"tun\0"));
+        let bytes =
+            link_message(1, 0x101, &[attribute(3, b"tap0\0"), attribute(10, &3u32.to_ne_bytes()), info]);
+        let read = links(&bytes);
+        assert_eq!(read[0].name, Text::from("tap0"));
+        assert_eq!((read[0].index, read[0].kind, read[0].master), (7, InterfaceKind::Tap, Some(3)));
+        assert!(read[0].up && read[0].promiscuous);
+    }
+
+    #[test]
+    fn promiscuous_without_the_flag_that_ifconfig_sets() {
+        let count = attribute(30, &1u32.to_ne_bytes()); // a packet socket with PACKET_MR_PROMISC
+        assert!(links(&link_message(1, 1, &[count]))[0].promiscuous);
+        assert!(!links(&link_message(1, 1, &[attribute(30, &0u32.to_ne_bytes())]))[0].promiscuous);
+    }
+
+    #[test]
+    fn kinds_without_a_driver_name() {
+        assert_eq!(links(&link_message(772, 8, &[]))[0].kind, InterfaceKind::Loopback);
+        assert_eq!(links(&link_message(1, 0, &[]))[0].kind, InterfaceKind::Ethernet);
+        assert_eq!(links(&link_message(512, 0, &[]))[0].kind, InterfaceKind::Tunnel);
+    }
+
+    #[test]
+    fn default_routes() {
+        let route = |length: u8, kind: u8, more: &[Vec<u8>]| {
+            let mut body = vec![2, length, 0, 0, 254, 0, 0, kind, 0, 0, 0, 0];
+            body.extend(more.concat());
+            message(RTM_NEWROUTE, &body)
+        };
+        let out = |index: u32| attribute(4, &index.to_ne_bytes());
+        let hop = |index: u32| [&8u16.to_ne_bytes()[..], &[0, 0], &index.to_ne_bytes()].concat();
+        let bytes = [
+            route(0, 1, &[out(3)]),
+            route(24, 1, &[out(9)]),
+            route(0, 6, &[out(8)]),
+            route(1, 1, &[out(5)]),
+            route(0, 1, &[attribute(9, &[hop(6), hop(7)].concat())]),
+        ]
+        .concat();
+        assert_eq!(default_links(&bytes), [3, 5, 6, 7]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
+            let _ = (links(&bytes), default_links(&bytes));
+            let framed = [message(RTM_NEWLINK, &bytes), message(RTM_NEWROUTE, &bytes)].concat();
+            let _ = (links(&framed), default_links(&framed));
+        }
+    }
+}

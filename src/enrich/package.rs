@@ -1,0 +1,301 @@
+//! Which package an executable comes from: the data bases of dpkg and apk, read as files.
+//!
+//! Each data base is read once, in one pass, for all programs of a root together. No program is
+//! ever run; what only rpm's library could tell stays unknown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use crate::model::{Fact, Text};
+use crate::source::Root;
+
+use super::user::lines;
+
+/// No list of files is longer (the kernel's headers have 1 MB).
+const LIST_LIMIT: usize = 32 << 20;
+/// Alpine keeps everything in one file.
+const APK_LIMIT: usize = 128 << 20;
+
+/// One entry of `/var/lib/dpkg/diversions` (dpkg-divert(1)): what any package but `by` ships as
+/// `from` stands at `to`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Diversion {
+    pub from: Text,
+    pub to: Text,
+    /// `:` for a local diversion.
+    pub by: Text,
+}
+
+/// Three lines each.
+pub fn diversions(bytes: &[u8]) -> Vec<Diversion> {
+    let all: Vec<&[u8]> = lines(bytes).collect();
+    let whole = all.chunks_exact(3).take(100_000);
+    whole.map(|three| Diversion { from: three[0].into(), to: three[1].into(), by: three[2].into() }).collect()
+}
+
+/// Paths that are looked for, each under every name by which a package may list it.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// Name in a list → the paths that it would answer.
+    names: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
+    diversions: Vec<Diversion>,
+    found: BTreeMap<Vec<u8>, Text>,
+}
+
+impl Search {
+    /// `merged`: top folders such as `bin` that are links to the same below `usr`; packages still
+    /// ship files under the old names.
+    pub fn new<'p>(
+        paths: impl IntoIterator<Item = &'p [u8]>,
+        merged: &[&[u8]],
+        diversions: Vec<Diversion>,
+    ) -> Self {
+        let mut search = Self { diversions, ..Self::default() };
+        for path in paths {
+            search.add(path, path);
+            for top in merged {
+                let old = path.strip_prefix(b"/usr").filter(|rest| below(rest, top));
+                if let Some(old) = old {
+                    search.add(old, path);
+                }
+            }
+        }
+        search
+    }
+
+    /// `name` answers `path`; so does whatever was moved away to `name`.
+    fn add(&mut self, name: &[u8], path: &[u8]) {
+        self.names.entry(name.to_vec()).or_default().push(path.to_vec());
+        let moved = self.diversions.iter().filter(|each| each.to.as_bytes() == name);
+        let origins: Vec<Vec<u8>> = moved.map(|each| each.from.as_bytes().to_vec()).collect();
+        for from in origins {
+            self.names.entry(from).or_default().push(path.to_vec());
+        }
+    }
+
+    /// Takes in the list of one dpkg package; `package` without architecture.
+    pub fn dpkg_list(&mut self, package: &[u8], bytes: &[u8]) {
+        for line in lines(bytes) {
+            if let Some(paths) = self.names.get(line) {
+                let paths = paths.clone();
+                paths.iter().for_each(|path| self.listed(package, line, path));
+            }
+        }
+    }
+
+    /// `package` ships `name`, which may be what stands at `path`.
+    fn listed(&mut self, package: &[u8], name: &[u8], path: &[u8]) {
+        let diverted = self.diversions.iter().find(|each| each.from.as_bytes() == name);
+        let lands = match diverted {
+            Some(each) if each.by.as_bytes() != package => each.to.as_bytes(),
+            Some(_) | None => name,
+        };
+        if lands == path || path.strip_prefix(b"/usr") == Some(lands) {
+            self.found.insert(path.to_vec(), package.into());
+        }
+    }
+
+    /// Takes in `/lib/apk/db/installed`: `P:` package, `F:` folder, `R:` file in it.
+    pub fn apk_installed(&mut self, bytes: &[u8]) {
+        let (mut package, mut folder) = (&b""[..], &b""[..]);
+        for line in lines(bytes) {
+            match line.split_at_checked(2) {
+                Some((b"P:", name)) => package = name,
+                Some((b"F:", path)) => folder = path,
+                Some((b"R:", file)) => {
+                    let name = if folder.is_empty() {
+                        [b"/", file].concat()
+                    } else {
+                        [b"/", folder, b"/", file].concat()
+                    };
+                    for path in self.names.get(&name).cloned().unwrap_or_default() {
+                        self.found.insert(path, package.into());
+                    }
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// The package of a path, where one was found.
+    pub fn package(&self, path: &[u8]) -> Option<&Text> {
+        self.found.get(path)
+    }
+}
+
+/// Whether `path` lies in the top folder `top`.
+fn below(path: &[u8], top: &[u8]) -> bool {
+    path.strip_prefix(b"/").and_then(|rest| rest.strip_prefix(top)).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+/// `libc6:amd64.list` → `libc6`.
+fn package_of_list(name: &[u8]) -> Option<&[u8]> {
+    let stem = name.strip_suffix(b".list")?;
+    let stem = stem.split(|&byte| byte == b':').next()?;
+    (!stem.is_empty()).then_some(stem)
+}
+
+/// Why the packages of a root are not known.
+#[derive(Debug)]
+pub enum Unread {
+    /// A data base that only its own library reads.
+    Rpm,
+    Failed(io::Error),
+}
+
+/// The packages of these programs, paths as in that root. `Absent`: every data base that this root
+/// has was read, and none lists the path.
+///
+/// # Errors
+/// When a data base is there and cannot be read.
+pub fn packages(root: &Root<'_>, paths: &BTreeSet<Vec<u8>>) -> Result<BTreeMap<Vec<u8>, Fact<Text>>, Unread> {
+    let merged: Vec<&[u8]> = [&b"bin"[..], b"sbin", b"lib", b"lib64", b"lib32"]
+        .into_iter()
+        .filter(|top| {
+            root.read_link([b"/", *top].concat()).is_ok_and(|to| to.ends_with(&[b"usr/", *top].concat()))
+        })
+        .collect();
+    let diverted = optional(root.read("/var/lib/dpkg/diversions", LIST_LIMIT))?.unwrap_or_default();
+    let mut search = Search::new(paths.iter().map(Vec::as_slice), &merged, diversions(&diverted));
+    for name in optional(root.list(DPKG))?.unwrap_or_default() {
+        if let Some(package) = package_of_list(&name) {
+            let path = [b"/var/lib/dpkg/info/", name.as_slice()].concat();
+            // A package may be removed while we read.
+            let list = optional(root.read(path, LIST_LIMIT))?.unwrap_or_default();
+            search.dpkg_list(package, &list);
+        }
+    }
+    if let Some(installed) = optional(root.read(APK, APK_LIMIT))? {
+        search.apk_installed(&installed);
+    }
+    let mut found = BTreeMap::new();
+    let mut missing = false;
+    for path in paths {
+        let package = search.package(path).cloned();
+        missing |= package.is_none();
+        found.insert(path.clone(), Fact::from(package));
+    }
+    if missing && let Some(unread) = foreign_base(root) {
+        found.retain(|_, package| package.known().is_some());
+        return if found.is_empty() { Err(unread) } else { Ok(found) };
+    }
+    Ok(found)
+}
+
+const DPKG: &str = "/var/lib/dpkg/info";
+const APK: &str = "/lib/apk/db/installed";
+/// Those of rpm, by age.
+const RPM: [&str; 5] = [
+    "/usr/lib/sysimage/rpm/rpmdb.sqlite",
+    "/var/lib/rpm/rpmdb.sqlite",
+    "/usr/lib/sysimage/rpm/Packages.db",
+    "/var/lib/rpm/Packages.db",
+    "/var/lib/rpm/Packages",
+];
+
+/// Device and inode of the package data base of a root, by which two roots that share it are known.
+/// `None` for a root without any.
+pub fn base(root: &Root<'_>) -> Option<((u32, u32), u64)> {
+    let file = [DPKG, APK].iter().chain(&RPM).find_map(|path| root.stat(path).ok())?;
+    Some((file.device, file.inode))
+}
+
+/// A data base of another package manager, which we cannot read.
+fn foreign_base(root: &Root<'_>) -> Option<Unread> {
+    RPM.iter().any(|path| root.stat(path).is_ok()).then_some(Unread::Rpm)
+}
+
+/// Not being there is an answer.
+fn optional<T>(read: io::Result<T>) -> Result<Option<T>, Unread> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(Unread::Failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::*;
+
+    fn search(path: &str, diverted: &str) -> Search {
+        Search::new([path.as_bytes()], &[b"bin", b"lib"], diversions(diverted.as_bytes()))
+    }
+
+    fn answer(search: &Search, path: &str) -> Option<String> {
+        search.package(path.as_bytes()).map(|name| name.lossy().into_owned())
+    }
+
+    #[test]
+    fn a_list_names_the_path() {
+        let mut search = search("/usr/sbin/sshd", "");
+        search.dpkg_list(b"other", b"/.\n/usr\n/usr/sbin\n/usr/sbin/sshd2\n");
+        assert_eq!(answer(&search, "/usr/sbin/sshd"), None);
+        search.dpkg_list(b"openssh-server", b"/usr/sbin\n/usr/sbin/sshd\n");
+        assert_eq!(answer(&search, "/usr/sbin/sshd").as_deref(), Some("openssh-server"));
+    }
+
+    #[test]
+    fn merged_usr_is_listed_under_the_old_name() {
+        let mut merged = search("/usr/bin/sh", "");
+        merged.dpkg_list(b"dash", b"/bin/sh\n");
+        assert_eq!(answer(&merged, "/usr/bin/sh").as_deref(), Some("dash"));
+        let mut plain = Search::new([&b"/usr/bin/sh"[..]], &[], Vec::new());
+        plain.dpkg_list(b"dash", b"/bin/sh\n");
+        assert_eq!(answer(&plain, "/usr/bin/sh"), None);
+    }
+
+    #[test]
+    fn a_diverted_file_belongs_to_the_package_that_shipped_it() {
+        let diverted = "/usr/bin/vi\n/usr/bin/vi.real\nmine\n";
+        let mut at_new_place = search("/usr/bin/vi.real", diverted);
+        at_new_place.dpkg_list(b"mine", b"/usr/bin/vi\n");
+        assert_eq!(answer(&at_new_place, "/usr/bin/vi.real"), None);
+        at_new_place.dpkg_list(b"vim", b"/usr/bin/vi\n");
+        assert_eq!(answer(&at_new_place, "/usr/bin/vi.real").as_deref(), Some("vim"));
+        let mut at_old_place = search("/usr/bin/vi", diverted);
+        at_old_place.dpkg_list(b"vim", b"/usr/bin/vi\n");
+        assert_eq!(answer(&at_old_place, "/usr/bin/vi"), None);
+        at_old_place.dpkg_list(b"mine", b"/usr/bin/vi\n");
+        assert_eq!(answer(&at_old_place, "/usr/bin/vi").as_deref(), Some("mine"));
+    }
+
+    #[test]
+    fn a_local_diversion_leaves_the_place_to_nobody() {
+        let diverted = "/usr/bin/x\n/usr/bin/x.distrib\n:\n";
+        let mut search = search("/usr/bin/x", diverted);
+        search.dpkg_list(b"xpkg", b"/usr/bin/x\n");
+        assert_eq!(answer(&search, "/usr/bin/x"), None);
+    }
+
+    #[test]
+    fn alpine() {
+        let mut search = search("/usr/sbin/nginx", "");
+        search.apk_installed(
+            b"C:x\nP:busybox\nF:bin\nR:busybox\n\nP:nginx\nV:1\nF:usr/sbin\nR:nginx\nF:\nR:top\n",
+        );
+        assert_eq!(answer(&search, "/usr/sbin/nginx").as_deref(), Some("nginx"));
+    }
+
+    #[test]
+    fn names_of_lists() {
+        assert_eq!(package_of_list(b"libc6:amd64.list"), Some(&b"libc6"[..]));
+        assert_eq!(package_of_list(b"dash.list"), Some(&b"dash"[..]));
+        assert_eq!(package_of_list(b"dash.md5sums"), None);
+        assert_eq!(package_of_list(b".list"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
+            let mut search = Search::new([&bytes[..]], &[b"bin"], diversions(&bytes));
+            search.dpkg_list(&bytes, &bytes);
+            search.apk_installed(&bytes);
+            let _ = (search.package(&bytes), package_of_list(&bytes));
+        }
+    }
+}
