@@ -13,9 +13,29 @@ pub fn canonical(address: IpAddr) -> IpAddr {
 /// All addresses from `first` to `last`, both of one family, both included.
 /// `Display` is a CIDR where the range is one, else `a-b`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Ends<IpAddr>")]
 pub struct AddrRange {
     pub first: IpAddr,
     pub last: IpAddr,
+}
+
+/// A range as a file writes it, before anybody looked whether it is one.
+#[derive(Deserialize)]
+struct Ends<T> {
+    first: T,
+    last: T,
+}
+
+impl TryFrom<Ends<IpAddr>> for AddrRange {
+    type Error = String;
+
+    fn try_from(ends: Ends<IpAddr>) -> Result<Self, String> {
+        let Ends { first, last } = ends;
+        let range = first.is_ipv4() == last.is_ipv4() && first <= last;
+        range
+            .then_some(Self { first, last })
+            .ok_or_else(|| format!("{first}-{last} is no range of addresses"))
+    }
 }
 
 impl AddrRange {
@@ -60,9 +80,21 @@ impl fmt::Display for AddrRange {
 
 /// All ports from `first` to `last`, both included. `Display` is `n` or `a-b`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Ends<u16>")]
 pub struct PortRange {
     pub first: u16,
     pub last: u16,
+}
+
+impl TryFrom<Ends<u16>> for PortRange {
+    type Error = String;
+
+    fn try_from(ends: Ends<u16>) -> Result<Self, String> {
+        let Ends { first, last } = ends;
+        (first <= last)
+            .then_some(Self { first, last })
+            .ok_or_else(|| format!("{first}-{last} is no range of ports"))
+    }
 }
 
 impl fmt::Display for PortRange {

@@ -4,10 +4,114 @@
 #![forbid(unsafe_code)]
 
 mod clean;
+mod human;
+pub mod json;
 mod view;
 
+use std::io::{self, Write};
+
 pub use clean::Clean;
+pub use human::sort;
 pub use view::{
     Ability, Column, Comparison, Disagreement, Examination, Explained, Format, ListOptions, Outcome,
     Question, RuleRow, SortKey, Style, Trace, Tried, View, Why,
 };
+
+use json::v1;
+
+/// Findings, exposed listeners and gaps.
+///
+/// # Errors
+/// What writing to `out` gives.
+pub fn audit(out: &mut dyn Write, format: Format, view: &View<'_>, style: &Style) -> io::Result<()> {
+    match format {
+        Format::Human => human::audit(out, view, style),
+        Format::Json => v1::write_report(out, view),
+    }
+}
+
+/// The selection as a table.
+///
+/// # Errors
+/// What writing to `out` gives; `Unsupported` for a format that is not in `Format::TABLES`.
+pub fn list(
+    out: &mut dyn Write,
+    format: Format,
+    view: &View<'_>,
+    options: &ListOptions,
+    style: &Style,
+) -> io::Result<()> {
+    match format {
+        Format::Human => human::list(out, view, options, style),
+        Format::Json => v1::write_inventory(out, view),
+    }
+}
+
+/// What could not be seen, for commands whose table leaves no room for it (`list`: on standard
+/// error).
+///
+/// # Errors
+/// What writing to `out` gives.
+pub fn gaps(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<()> {
+    human::gaps(out, view, style)
+}
+
+/// One screen for each socket of a target.
+///
+/// # Errors
+/// What writing to `out` gives; `Unsupported` for a format that is not in `Format::SCREENS`.
+pub fn why(
+    out: &mut dyn Write,
+    format: Format,
+    view: &View<'_>,
+    why: &Why<'_>,
+    style: &Style,
+) -> io::Result<()> {
+    match format {
+        Format::Human => human::why(out, view, why, style),
+        Format::Json => v1::write_why(out, view, why),
+    }
+}
+
+/// What differs between two snapshots.
+///
+/// # Errors
+/// What writing to `out` gives; `Unsupported` for a format that is not in `Format::TABLES`.
+pub fn diff(
+    out: &mut dyn Write,
+    format: Format,
+    comparison: &Comparison<'_>,
+    style: &Style,
+) -> io::Result<()> {
+    match format {
+        Format::Human => human::diff(out, comparison, style),
+        Format::Json => v1::write_diff(out, comparison),
+    }
+}
+
+/// The rules themselves.
+///
+/// # Errors
+/// What writing to `out` gives; `Unsupported` for a format that is not in `Format::TABLES`.
+pub fn rules(out: &mut dyn Write, format: Format, rules: &[RuleRow], style: &Style) -> io::Result<()> {
+    match format {
+        Format::Human => human::rules(out, rules, style),
+        Format::Json => v1::write_rules(out, rules),
+    }
+}
+
+/// What can be seen and done here.
+///
+/// # Errors
+/// What writing to `out` gives; `Unsupported` for a format that is not in `Format::SCREENS`.
+pub fn doctor(
+    out: &mut dyn Write,
+    format: Format,
+    examination: &Examination<'_>,
+    style: &Style,
+) -> io::Result<()> {
+    match format {
+        Format::Human => human::doctor(out, examination, style),
+        Format::Json => v1::write_doctor(out, examination),
+    }
+}

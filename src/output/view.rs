@@ -5,33 +5,20 @@ use crate::model::{
     FilterState, Gap, Host, NamespaceId, Observation, Protocol, Reach, Snapshot, SocketIndex,
 };
 
-/// How an answer is written. Not every answer has every form: `Format::serves`.
+/// How an answer is written. Not every answer has every form.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
     Human,
     Json,
-    /// One observation or finding a line.
-    Jsonl,
-    Sarif,
-    Junit,
-    /// Workflow commands of GitHub Actions.
-    Github,
-    Markdown,
 }
 
 impl Format {
-    pub const ALL: &'static [Self] =
-        &[Self::Human, Self::Json, Self::Jsonl, Self::Sarif, Self::Junit, Self::Github, Self::Markdown];
+    pub const ALL: &'static [Self] = &[Self::Human, Self::Json];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Human => "human",
             Self::Json => "json",
-            Self::Jsonl => "jsonl",
-            Self::Sarif => "sarif",
-            Self::Junit => "junit",
-            Self::Github => "github",
-            Self::Markdown => "markdown",
         }
     }
 
@@ -40,7 +27,7 @@ impl Format {
     }
 
     /// Formats of a table of sockets, rules or differences; those for findings alone are left out.
-    pub const TABLES: &'static [Self] = &[Self::Human, Self::Json, Self::Jsonl, Self::Markdown];
+    pub const TABLES: &'static [Self] = &[Self::Human, Self::Json];
     /// Formats of `why` and `doctor`.
     pub const SCREENS: &'static [Self] = &[Self::Human, Self::Json];
 }

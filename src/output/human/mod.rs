@@ -1,0 +1,16 @@
+//! Text for a person: on a terminal it fits the terminal, in a pipe nothing is shortened. Names
+//! of other programs reach it only through `model::Text` or `Clean`.
+
+mod audit;
+pub(crate) mod cells;
+mod list;
+mod paint;
+mod screens;
+mod table;
+mod why;
+
+pub(crate) use audit::audit;
+pub use cells::sort;
+pub(crate) use list::list;
+pub(crate) use screens::{diff, doctor, gaps, rules};
+pub(crate) use why::why;

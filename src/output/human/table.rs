@@ -1,0 +1,122 @@
+//! Aligned columns. Cells are made twice, once to measure and once to write, so that a table of
+//! 100,000 rows is never held.
+
+use std::io::{self, Write};
+
+use super::paint::{Painted, bold};
+use crate::output::Style;
+use crate::output::clean::{fit, width};
+
+/// No shrinkable column gets narrower than this.
+const NARROWEST: usize = 8;
+
+/// One column: its title, whether numbers stand to the right, whether a narrow terminal may
+/// shorten it.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    pub(super) title: &'static str,
+    pub(super) right: bool,
+    pub(super) shrinks: bool,
+}
+
+impl Head {
+    pub(super) const fn new(title: &'static str) -> Self {
+        Self { title, right: false, shrinks: false }
+    }
+
+    pub(super) const fn right(title: &'static str) -> Self {
+        Self { title, right: true, shrinks: false }
+    }
+
+    pub(super) const fn shrinks(title: &'static str) -> Self {
+        Self { title, right: false, shrinks: true }
+    }
+}
+
+/// Writes `rows` rows. `cell(row, column, text)` appends a cell; `paint(row, column)` gives its
+/// style.
+pub(super) fn write(
+    out: &mut dyn Write,
+    style: &Style,
+    heads: &[Head],
+    header: bool,
+    rows: usize,
+    mut cell: impl FnMut(usize, usize, &mut String),
+    paint: impl Fn(usize, usize) -> Option<anstyle::Style>,
+) -> io::Result<()> {
+    let mut widths: Vec<usize> = heads.iter().map(|head| if header { head.title.len() } else { 0 }).collect();
+    let mut text = String::new();
+    for row in 0..rows {
+        for (column, widest) in widths.iter_mut().enumerate() {
+            text.clear();
+            cell(row, column, &mut text);
+            *widest = (*widest).max(measure(&text));
+        }
+    }
+    if let Some(columns) = style.width {
+        shrink(&mut widths, heads, columns);
+    }
+    let mut line = String::new();
+    if header {
+        for (column, head) in heads.iter().enumerate() {
+            pad(&mut line, &fit(head.title, widths[column]), head, widths[column], column + 1 == heads.len());
+        }
+        writeln!(out, "{}", Painted { text: line.trim_end(), style: bold(), on: style.color })?;
+    }
+    for row in 0..rows {
+        line.clear();
+        for (column, head) in heads.iter().enumerate() {
+            text.clear();
+            cell(row, column, &mut text);
+            let last = column + 1 == heads.len();
+            let painted = paint(row, column).filter(|_| style.color);
+            let shown = if measure(&text) > widths[column] { &fit(&text, widths[column]) } else { &text };
+            match painted {
+                None => pad(&mut line, shown, head, widths[column], last),
+                Some(ansi) => {
+                    let start = line.len();
+                    pad(&mut line, shown, head, widths[column], last);
+                    let padded = line.split_off(start);
+                    line.push_str(&Painted { text: padded, style: ansi, on: true }.to_string());
+                }
+            }
+        }
+        if !style.color {
+            line.truncate(line.trim_end_matches(' ').len());
+        }
+        line.push('\n');
+        out.write_all(line.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn measure(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { width(text) }
+}
+
+fn pad(line: &mut String, text: &str, head: &Head, columns: usize, last: bool) {
+    let missing = columns.saturating_sub(measure(text));
+    let blanks = |line: &mut String, count: usize| line.extend(std::iter::repeat_n(' ', count));
+    if head.right {
+        blanks(line, missing);
+    }
+    line.push_str(text);
+    if !last {
+        blanks(line, if head.right { 2 } else { missing + 2 });
+    }
+}
+
+/// Takes from the widest shrinkable column until the line fits, or all of them are narrow.
+fn shrink(widths: &mut [usize], heads: &[Head], columns: usize) {
+    loop {
+        let total = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
+        let Some(over) = total.checked_sub(columns).filter(|over| *over > 0) else { return };
+        let shrinkable = |at: &usize| heads[*at].shrinks && widths[*at] > NARROWEST;
+        let mut candidates: Vec<usize> = (0..widths.len()).filter(shrinkable).collect();
+        candidates.sort_by_key(|at| std::cmp::Reverse(widths[*at]));
+        let Some(widest) = candidates.first().copied() else { return };
+        let floor = candidates.get(1).map_or(NARROWEST, |next| widths[*next]).max(NARROWEST);
+        let step = (widths[widest] - floor).clamp(1, over);
+        widths[widest] -= step;
+    }
+}
