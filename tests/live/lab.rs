@@ -44,12 +44,18 @@ pub(crate) enum Need {
     Root,
     /// A program in PATH.
     Tool(&'static str),
+    /// A file that some package brings.
+    File(&'static str),
     /// An ability of the kernel: what it is called, and how it is tried.
     Kernel(&'static str, fn() -> bool),
 }
 
 /// A test with its needs.
-pub(crate) fn trial(name: &str, needs: &'static [Need], run: fn() -> Outcome) -> Trial {
+pub(crate) fn trial(
+    name: &str,
+    needs: &'static [Need],
+    run: impl FnOnce() -> Outcome + Send + 'static,
+) -> Trial {
     Trial::ignorable_test(name, move || {
         let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
         for need in needs {
@@ -57,6 +63,9 @@ pub(crate) fn trial(name: &str, needs: &'static [Need], run: fn() -> Outcome) ->
                 Need::Root => (prepare().as_ref().err().map(|why| format!("needs root: {why}")), strict),
                 Need::Tool(name) => {
                     (find_program(name).is_none().then(|| format!("needs the program {name}")), strict)
+                }
+                Need::File(path) => {
+                    ((!Path::new(path).exists()).then(|| format!("needs the file {path}")), strict)
                 }
                 Need::Kernel(what, works) => {
                     ((!works()).then(|| format!("this kernel has no {what}")), false)

@@ -18,6 +18,8 @@ mod blind;
 mod churn;
 #[cfg(target_os = "linux")]
 mod lab;
+#[cfg(target_os = "linux")]
+mod rules;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
@@ -38,6 +40,7 @@ fn main() -> std::process::ExitCode {
         awkward::trials(),
         blind::trials(),
         churn::trials(),
+        rules::trials(),
         // one line a module
     ];
     let trials = trials.into_iter().flatten().collect();
