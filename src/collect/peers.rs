@@ -5,128 +5,196 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
-use crate::model::{Endpoint, NamespaceId, Protocol, Role, Socket, SocketIndex, State};
+use super::join::{Found, Inodes};
+use crate::model::{Endpoint, NamespaceId, Protocol, Socket, SocketIndex, SocketType, State};
 
-/// One side of a conversation as the other side sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Tuple {
-    protocol: Protocol,
-    local: (IpAddr, u16),
-    remote: (IpAddr, u16),
-}
-
-/// Who stands behind a key: one socket, or more than one, which is nobody.
-#[derive(Clone, Copy)]
-enum Found {
-    One(u32),
-    Many,
-}
-
-/// Fills `Socket::peer`. `unix` lists UNIX sockets by index with the inode that they are
-/// connected to (`UNIX_DIAG_PEER`).
-pub fn assign(sockets: &mut [Socket], unix: &[(u32, u64)]) {
-    let found: Vec<(u32, u32)> = ip_pairs(sockets).into_iter().chain(unix_pairs(sockets, unix)).collect();
-    for (index, peer) in found {
-        sockets[index as usize].peer = Some(SocketIndex(peer));
+/// Fills `Socket::peer`, and the remote name of UNIX sockets, which is their peer's own. `unix`
+/// lists UNIX sockets by index with the inode that they are connected to (`UNIX_DIAG_PEER`).
+pub(crate) fn assign(sockets: &mut [Socket], unix: &[(u32, u64)], inodes: &Inodes) {
+    let receivers = Receivers::of(sockets);
+    for (socket, peer) in inet_peers(sockets, &receivers) {
+        sockets[socket as usize].peer = Some(SocketIndex(peer));
+    }
+    for (socket, inode) in unix {
+        if let Found::One(peer) = inodes.find(*inode) {
+            sockets[*socket as usize].remote = sockets[peer as usize].local.clone();
+            sockets[*socket as usize].peer = Some(SocketIndex(peer));
+        }
     }
 }
 
-fn numbered(sockets: &[Socket]) -> impl Iterator<Item = (u32, &Socket)> {
-    (0u32..).zip(sockets)
+/// TCP and MPTCP speak to each other; every other protocol to itself.
+fn class(protocol: Protocol) -> Protocol {
+    if protocol == Protocol::Mptcp { Protocol::Tcp } else { protocol }
 }
 
-fn note<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Found>, key: K, index: u32) {
-    map.entry(key).and_modify(|found| *found = Found::Many).or_insert(Found::One(index));
-}
+/// Sockets that take what is sent to a port: listeners, and unconnected datagram sockets.
+pub(super) struct Receivers(Vec<(NamespaceId, Protocol, u16, u32)>);
 
-fn unix_pairs(sockets: &[Socket], unix: &[(u32, u64)]) -> Vec<(u32, u32)> {
-    if unix.is_empty() {
-        return Vec::new();
-    }
-    let mut by_inode = HashMap::new();
-    for (index, socket) in numbered(sockets) {
-        if socket.protocol == Protocol::Unix && socket.inode != 0 {
-            note(&mut by_inode, socket.inode, index);
-        }
-    }
-    let peer_of = |&(index, inode): &(u32, u64)| match by_inode.get(&inode) {
-        Some(Found::One(peer)) => Some((index, *peer)),
-        Some(Found::Many) | None => None,
-    };
-    unix.iter().filter_map(peer_of).collect()
-}
-
-fn ip_pairs(sockets: &[Socket]) -> Vec<(u32, u32)> {
-    let mut everywhere: HashMap<Tuple, Found> = HashMap::new();
-    let mut here: HashMap<(NamespaceId, Tuple), Found> = HashMap::new();
-    let mut receivers: HashMap<(NamespaceId, Protocol, IpAddr, u16), Found> = HashMap::new();
-    for (index, socket) in numbered(sockets) {
-        if let Some(tuple) = tuple(socket) {
-            note(&mut everywhere, tuple, index);
-            note(&mut here, (socket.netns, tuple), index);
-        } else if let (Role::Receiver | Role::Idle, true, Endpoint::Inet(address, port)) =
-            (socket.role, datagrams(socket.protocol), &socket.local)
-        {
-            note(&mut receivers, (socket.netns, socket.protocol, *address, *port), index);
-        }
-    }
-
-    let other_end = |socket: &Socket| {
-        let tuple = tuple(socket)?;
-        let mirrored = Tuple { local: tuple.remote, remote: tuple.local, ..tuple };
-        if let Some(found) = here.get(&(socket.netns, mirrored)) {
-            return Some(*found);
-        }
-        // A loopback address means the same namespace; any other may lead through a veth pair.
-        let stays = tuple.remote.0.is_loopback() || tuple.local.0 == tuple.remote.0;
-        if let Some(found) = everywhere.get(&mirrored).filter(|_| !stays) {
-            return Some(*found);
-        }
-        if !datagrams(socket.protocol) || !stays {
-            return None;
-        }
-        // A connected datagram socket whose other end serves everybody.
-        let (address, port) = tuple.remote;
-        let wildcards: [IpAddr; 2] = match address {
-            IpAddr::V4(_) => [std::net::Ipv4Addr::UNSPECIFIED.into(), std::net::Ipv6Addr::UNSPECIFIED.into()],
-            IpAddr::V6(_) => [std::net::Ipv6Addr::UNSPECIFIED.into(); 2],
-        };
-        std::iter::once(address).chain(wildcards).find_map(|bound| {
-            let found = receivers.get(&(socket.netns, socket.protocol, bound, port))?;
-            match found {
-                Found::One(index) if bound.is_ipv6() && address.is_ipv4() => {
-                    (sockets[*index as usize].v6only == Some(false)).then_some(*found)
-                }
-                Found::One(_) | Found::Many => Some(*found),
+impl Receivers {
+    pub(super) fn of(sockets: &[Socket]) -> Self {
+        let mut list = Vec::new();
+        for (socket, at) in sockets.iter().zip(0_u32..) {
+            let open = match socket.state {
+                State::Listen => true,
+                State::Unconnected => socket.kind == SocketType::Dgram,
+                State::Established
+                | State::SynSent
+                | State::SynRecv
+                | State::FinWait1
+                | State::FinWait2
+                | State::TimeWait
+                | State::Closed
+                | State::CloseWait
+                | State::LastAck
+                | State::Closing
+                | State::Bound
+                | State::Published
+                | State::Unknown => false,
+            };
+            if let (true, Endpoint::Inet(_, port)) = (open, &socket.local) {
+                list.push((socket.netns, class(socket.protocol), *port, at));
             }
-        })
-    };
-    numbered(sockets)
-        .filter_map(|(index, socket)| match other_end(socket)? {
-            Found::One(peer) if peer != index => Some((index, peer)),
-            Found::One(_) | Found::Many => None,
-        })
-        .collect()
+        }
+        list.sort_unstable();
+        Self(list)
+    }
+
+    /// Those of a namespace that a packet to this address and port may reach.
+    pub(super) fn at<'r>(
+        &'r self,
+        sockets: &'r [Socket],
+        netns: NamespaceId,
+        protocol: Protocol,
+        address: IpAddr,
+        port: u16,
+    ) -> impl Iterator<Item = u32> + 'r {
+        let wanted = (netns, class(protocol), port);
+        let start = self.0.partition_point(|each| (each.0, each.1, each.2) < wanted);
+        self.0[start..]
+            .iter()
+            .take_while(move |each| (each.0, each.1, each.2) == wanted)
+            .map(|each| each.3)
+            .filter(move |at| covers(&sockets[*at as usize], address))
+    }
 }
 
-fn datagrams(protocol: Protocol) -> bool {
-    matches!(protocol, Protocol::Udp | Protocol::UdpLite)
+/// Whether a socket's local address takes in another.
+fn covers(socket: &Socket, address: IpAddr) -> bool {
+    match &socket.local {
+        Endpoint::Inet(own, _) if *own == address => true,
+        Endpoint::Inet(own, _) if own.is_unspecified() => {
+            own.is_ipv4() == address.is_ipv4() || (own.is_ipv6() && socket.v6only != Some(true))
+        }
+        Endpoint::Inet(..)
+        | Endpoint::None
+        | Endpoint::UnixPath(_)
+        | Endpoint::UnixAbstract(_)
+        | Endpoint::Vsock { .. }
+        | Endpoint::Interface(_) => false,
+    }
 }
 
-/// Both ends of a socket that has both. MPTCP's own rows are its subflows' business.
-fn tuple(socket: &Socket) -> Option<Tuple> {
-    if !socket.protocol.has_ports() || socket.state == State::Listen {
+/// Pairs of connected sockets whose addresses mirror each other, and connected datagram sockets
+/// with the one receiver that stands at their other end.
+fn inet_peers(sockets: &[Socket], receivers: &Receivers) -> Vec<(u32, u32)> {
+    let hasher = RandomState::new();
+    let mut connected: Vec<(u64, u32)> = Vec::new();
+    for (socket, at) in sockets.iter().zip(0_u32..) {
+        if is_connected(socket) {
+            // The same for both ends.
+            let ends = hasher.hash_one(&socket.local) ^ hasher.hash_one(&socket.remote);
+            connected.push((ends, at));
+        }
+    }
+    connected.sort_unstable();
+    let mut pairs = Vec::new();
+    for same in connected.chunk_by(|a, b| a.0 == b.0) {
+        for (_, at) in same {
+            let others = same.iter().map(|(_, other)| *other).filter(|other| other != at);
+            let peer = mirror(sockets, *at, others).or_else(|| receiver(sockets, receivers, *at));
+            pairs.extend(peer.map(|peer| (*at, peer)));
+        }
+    }
+    pairs
+}
+
+fn is_connected(socket: &Socket) -> bool {
+    match (&socket.local, &socket.remote) {
+        (Endpoint::Inet(..), Endpoint::Inet(_, port)) => *port != 0,
+        (Endpoint::Vsock { .. }, Endpoint::Vsock { .. }) => true,
+        _ => false,
+    }
+}
+
+/// The only socket with the same two ends turned round: in the same namespace if there is one,
+/// else in another. A loopback address never leaves its namespace.
+fn mirror(sockets: &[Socket], at: u32, others: impl Iterator<Item = u32>) -> Option<u32> {
+    let socket = &sockets[at as usize];
+    let stays = [&socket.local, &socket.remote]
+        .into_iter()
+        .any(|end| matches!(end, Endpoint::Inet(address, _) if address.is_loopback()));
+    let (mut near, mut far) = (Only::Nothing, Only::Nothing);
+    for other in others {
+        let found = &sockets[other as usize];
+        if class(found.protocol) != class(socket.protocol)
+            || found.local != socket.remote
+            || found.remote != socket.local
+        {
+            continue;
+        }
+        if found.netns == socket.netns {
+            near.add(other);
+        } else if !stays {
+            far.add(other);
+        }
+    }
+    match near {
+        Only::Nothing => far.one(),
+        Only::One(_) | Only::Several => near.one(),
+    }
+}
+
+/// One candidate, or none worth the name.
+#[derive(Clone, Copy)]
+enum Only {
+    Nothing,
+    One(u32),
+    Several,
+}
+
+impl Only {
+    fn add(&mut self, at: u32) {
+        *self = match self {
+            Self::Nothing => Self::One(at),
+            Self::One(_) | Self::Several => Self::Several,
+        };
+    }
+
+    fn one(self) -> Option<u32> {
+        match self {
+            Self::One(at) => Some(at),
+            Self::Nothing | Self::Several => None,
+        }
+    }
+}
+
+fn receiver(sockets: &[Socket], receivers: &Receivers, at: u32) -> Option<u32> {
+    let socket = &sockets[at as usize];
+    let Endpoint::Inet(address, port) = socket.remote else { return None };
+    let local = matches!(socket.local, Endpoint::Inet(own, _) if own == address) || address.is_loopback();
+    if socket.kind != SocketType::Dgram || !local {
         return None;
     }
-    match (&socket.local, &socket.remote) {
-        (Endpoint::Inet(local, from), Endpoint::Inet(remote, to)) if *to != 0 => {
-            Some(Tuple { protocol: socket.protocol, local: (*local, *from), remote: (*remote, *to) })
-        }
-        _ => None,
-    }
+    let mut found = Only::Nothing;
+    receivers
+        .at(sockets, socket.netns, socket.protocol, address, port)
+        .filter(|other| *other != at)
+        .for_each(|other| found.add(other));
+    found.one()
 }
 
 #[cfg(test)]
@@ -154,7 +222,8 @@ mod tests {
     }
 
     fn peers(mut sockets: Vec<Socket>, unix: &[(u32, u64)]) -> Vec<Option<u32>> {
-        assign(&mut sockets, unix);
+        let inodes = Inodes::of(&sockets);
+        assign(&mut sockets, unix, &inodes);
         sockets.iter().map(|socket| socket.peer.map(|peer| peer.0)).collect()
     }
 

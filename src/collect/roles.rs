@@ -1,139 +1,198 @@
 //! What a socket does for its program: serve, call, or both ends alike.
 //!
 //! The kernel keeps no record of who called. It is told from the listeners that stand beside a
-//! connection and, where those tell nothing, from which end has a port out of the automatic range;
-//! what neither tells is `Role::Peer`.
+//! connection or at its other end and, where those tell nothing, from which end has a port out of
+//! the automatic range; what neither tells is `Role::Peer`. Runs after `peers`.
 
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use super::peers::Receivers;
 use crate::model::{Endpoint, NamespaceId, Protocol, Role, Socket, SocketType, State};
 
-/// A port that somebody serves.
-type Served = (NamespaceId, Protocol, u16);
+/// The kernel's default of net.ipv4.ip_local_port_range.
+const EPHEMERAL: (u16, u16) = (32768, 60999);
 
-/// Fills `Socket::role`. `ephemeral` gives a namespace's `net.ipv4.ip_local_port_range`.
-pub fn assign(sockets: &mut [Socket], ephemeral: &dyn Fn(NamespaceId) -> (u16, u16)) {
-    let served: HashSet<Served> = sockets.iter().filter_map(serves).collect();
-    let names: HashSet<Endpoint> = sockets
+/// Fills `Socket::role`. `ephemeral`: the range of ports that the kernel chooses from, for each
+/// namespace.
+pub(crate) fn assign(sockets: &mut [Socket], ephemeral: &[Option<(u16, u16)>]) {
+    let receivers = Receivers::of(sockets);
+    let unix = unix_listeners(sockets);
+    let view = View { sockets, receivers, unix, ephemeral };
+    let roles: Vec<Role> = (0..view.sockets.len()).map(|at| view.role(at)).collect();
+    for (socket, role) in sockets.iter_mut().zip(roles) {
+        socket.role = role;
+    }
+}
+
+/// Names that somebody listens at. A path means the same file in every network namespace; an
+/// abstract name belongs to one (unix(7)).
+fn unix_listeners(sockets: &[Socket]) -> HashSet<(NamespaceId, Endpoint)> {
+    sockets
         .iter()
         .filter(|socket| socket.protocol == Protocol::Unix && socket.state == State::Listen)
-        .map(|socket| socket.local.clone())
-        .collect();
-    for socket in sockets {
-        socket.role = match socket.state {
-            State::Listen => Role::Listener,
-            State::Published => Role::Published,
-            _ if socket.protocol == Protocol::Unix => unix(socket, &names),
-            State::SynSent => Role::Outbound,
-            State::SynRecv => Role::Inbound,
-            State::Unconnected | State::Bound | State::Closed | State::Unknown => unconnected(socket),
+        .map(|socket| (place_of_name(socket), socket.local.clone()))
+        .collect()
+}
+
+fn place_of_name(socket: &Socket) -> NamespaceId {
+    if matches!(socket.local, Endpoint::UnixAbstract(_)) { socket.netns } else { NamespaceId(0) }
+}
+
+struct View<'v> {
+    sockets: &'v [Socket],
+    receivers: Receivers,
+    unix: HashSet<(NamespaceId, Endpoint)>,
+    ephemeral: &'v [Option<(u16, u16)>],
+}
+
+impl View<'_> {
+    fn role(&self, at: usize) -> Role {
+        let socket = &self.sockets[at];
+        match socket.state {
+            State::Listen => return Role::Listener,
+            State::SynSent => return Role::Outbound,
+            State::SynRecv => return Role::Inbound,
+            State::Published => return Role::Published,
             State::Established
             | State::FinWait1
             | State::FinWait2
             | State::TimeWait
+            | State::Closed
             | State::CloseWait
             | State::LastAck
-            | State::Closing => connected(socket, &served, ephemeral(socket.netns)),
+            | State::Closing
+            | State::Bound
+            | State::Unconnected
+            | State::Unknown => {}
+        }
+        match socket.protocol {
+            Protocol::Tcp | Protocol::Mptcp | Protocol::Sctp | Protocol::Dccp | Protocol::Smc => {
+                self.stream(socket).unwrap_or(Role::Idle)
+            }
+            Protocol::Udp | Protocol::UdpLite => self.stream(socket).unwrap_or_else(|| self.datagram(socket)),
+            Protocol::Unix => self.unix(socket),
+            // IPPROTO_RAW (255) sends only (raw(7)).
+            Protocol::Raw if socket.protocol_number == Some(255) => Role::Idle,
+            Protocol::Raw | Protocol::Icmp => Role::Receiver,
+            // Protocol 0 receives nothing until one is chosen (packet(7)).
+            Protocol::Packet if socket.protocol_number == Some(0) => Role::Idle,
+            Protocol::Packet | Protocol::Key | Protocol::Can => Role::Receiver,
+            Protocol::Netlink if socket.groups.is_empty() => Role::Idle,
+            Protocol::Netlink => Role::Receiver,
+            Protocol::Xdp if socket.state == State::Bound => Role::Receiver,
+            Protocol::Vsock => self.vsock(socket),
+            Protocol::Xdp | Protocol::Alg | Protocol::Tipc | Protocol::Bluetooth | Protocol::Other(_) => {
+                if socket.state == State::Established {
+                    Role::Peer
+                } else {
+                    Role::Idle
+                }
+            }
+        }
+    }
+
+    /// Who called whom, for a connected IP socket.
+    fn stream(&self, socket: &Socket) -> Option<Role> {
+        let (Endpoint::Inet(local, port), Endpoint::Inet(remote, remote_port)) =
+            (&socket.local, &socket.remote)
+        else {
+            return None;
         };
-    }
-}
-
-/// The port that a socket serves to newcomers, where it does.
-fn serves(socket: &Socket) -> Option<Served> {
-    let newcomers = socket.state == State::Listen
-        || datagrams(socket.protocol)
-            && socket.remote == Endpoint::None
-            && socket.state != State::Established;
-    port(&socket.local).filter(|_| newcomers).map(|port| (socket.netns, socket.protocol, port))
-}
-
-fn datagrams(protocol: Protocol) -> bool {
-    matches!(protocol, Protocol::Udp | Protocol::UdpLite)
-}
-
-fn port(end: &Endpoint) -> Option<u16> {
-    match end {
-        Endpoint::Inet(_, port) if *port != 0 => Some(*port),
-        Endpoint::Vsock { port, .. } => u16::try_from(*port).ok().filter(|port| *port != 0),
-        Endpoint::None
-        | Endpoint::Inet(..)
-        | Endpoint::UnixPath(_)
-        | Endpoint::UnixAbstract(_)
-        | Endpoint::Interface(_) => None,
-    }
-}
-
-/// Sockets without a remote end: does a packet of a stranger reach them?
-fn unconnected(socket: &Socket) -> Role {
-    let receives = match socket.protocol {
-        Protocol::Udp | Protocol::UdpLite => port(&socket.local).is_some(),
-        Protocol::Raw | Protocol::Icmp | Protocol::Packet | Protocol::Xdp | Protocol::Key | Protocol::Can => {
-            true
+        if self.is_served(socket, *local, *port) {
+            return Some(Role::Inbound);
         }
-        Protocol::Netlink => !socket.groups.is_empty(),
-        Protocol::Vsock | Protocol::Tipc => {
-            socket.kind == SocketType::Dgram && socket.local != Endpoint::None
+        let peer = socket.peer.map(|peer| &self.sockets[peer.0 as usize]);
+        let called =
+            |peer: &Socket| peer.state == State::Unconnected || self.is_served(peer, *remote, *remote_port);
+        if peer.is_some_and(called) {
+            return Some(Role::Outbound);
         }
-        Protocol::Tcp
-        | Protocol::Mptcp
-        | Protocol::Sctp
-        | Protocol::Dccp
-        | Protocol::Smc
-        | Protocol::Unix
-        | Protocol::Alg
-        | Protocol::Bluetooth
-        | Protocol::Other(_) => false,
-    };
-    if receives { Role::Receiver } else { Role::Idle }
-}
-
-fn connected(socket: &Socket, served: &HashSet<Served>, (first, last): (u16, u16)) -> Role {
-    let automatic = |port: u16| first <= port && port <= last;
-    let (Some(local), Some(remote)) = (port(&socket.local), port(&socket.remote)) else {
-        return if socket.remote == Endpoint::None { unconnected(socket) } else { Role::Outbound };
-    };
-    let stays = match (&socket.local, &socket.remote) {
-        (Endpoint::Inet(here, _), Endpoint::Inet(there, _)) => here == there || IpAddr::is_loopback(there),
-        _ => false,
-    };
-    let we_serve = served.contains(&(socket.netns, socket.protocol, local));
-    let they_serve = stays && served.contains(&(socket.netns, socket.protocol, remote));
-    match (we_serve, they_serve) {
-        (true, false) => Role::Inbound,
-        (false, true) => Role::Outbound,
-        // Nobody serves any more, or both do: the caller is the one whose port the kernel picked.
-        (true, true) | (false, false) => match (automatic(local), automatic(remote)) {
+        let theirs = peer.map_or(socket.netns, |peer| peer.netns);
+        Some(match (self.is_ephemeral(socket.netns, *port), self.is_ephemeral(theirs, *remote_port)) {
             (true, false) => Role::Outbound,
             (false, true) => Role::Inbound,
+            // The one who calls takes any port; a well-known one at both ends is a custom among
+            // servers of one kind (DNS, NTP), and tells nothing.
             (true, true) | (false, false) => Role::Peer,
-        },
+        })
     }
-}
 
-/// An accepted UNIX socket carries its listener's name; a caller's is mostly nameless, and so are
-/// both ends of a pair.
-fn unix(socket: &Socket, listeners: &HashSet<Endpoint>) -> Role {
-    let named = socket.local != Endpoint::None;
-    if socket.state == State::Established {
-        return if named && listeners.contains(&socket.local) {
-            Role::Inbound
-        } else if socket.remote != Endpoint::None {
-            Role::Outbound
-        } else {
-            Role::Peer
+    /// Whether somebody else stands ready where this socket is.
+    fn is_served(&self, socket: &Socket, address: IpAddr, port: u16) -> bool {
+        self.receivers
+            .at(self.sockets, socket.netns, socket.protocol, address, port)
+            .any(|other| !std::ptr::eq(&raw const self.sockets[other as usize], socket))
+    }
+
+    fn is_ephemeral(&self, netns: NamespaceId, port: u16) -> bool {
+        let (first, last) = self.ephemeral.get(netns.0 as usize).copied().flatten().unwrap_or(EPHEMERAL);
+        (first..=last).contains(&port)
+    }
+
+    /// UDP has no state of listening: a wildcard address with a port that the kernel chose is a
+    /// client that has sent something; whoever chose address or port wants to be found.
+    fn datagram(&self, socket: &Socket) -> Role {
+        match &socket.local {
+            Endpoint::Inet(_, 0) => Role::Idle,
+            Endpoint::Inet(address, port)
+                if address.is_unspecified() && self.is_ephemeral(socket.netns, *port) =>
+            {
+                Role::Outbound
+            }
+            Endpoint::Inet(..) => Role::Receiver,
+            Endpoint::None
+            | Endpoint::UnixPath(_)
+            | Endpoint::UnixAbstract(_)
+            | Endpoint::Vsock { .. }
+            | Endpoint::Interface(_) => Role::Idle,
+        }
+    }
+
+    /// What was accepted carries the name of its listener.
+    fn unix(&self, socket: &Socket) -> Role {
+        let named = socket.local != Endpoint::None;
+        let connected = socket.state != State::Unconnected && socket.state != State::Bound;
+        if !connected {
+            return if named && socket.kind == SocketType::Dgram { Role::Receiver } else { Role::Idle };
+        }
+        if named && socket.kind != SocketType::Dgram && self.has_listener(socket) {
+            return Role::Inbound;
+        }
+        let Some(peer) = socket.peer.map(|peer| &self.sockets[peer.0 as usize]) else {
+            return Role::Peer;
         };
+        if socket.kind == SocketType::Dgram {
+            let both =
+                peer.peer.is_some_and(|back| std::ptr::eq(&raw const self.sockets[back.0 as usize], socket));
+            return if both { Role::Peer } else { Role::Outbound };
+        }
+        match (named, peer.local != Endpoint::None) {
+            (_, true) if self.has_listener(peer) => Role::Outbound,
+            (false, true) => Role::Outbound,
+            (true, false) => Role::Inbound,
+            (true, true) | (false, false) => Role::Peer,
+        }
     }
-    match (socket.state == State::SynSent, socket.state == State::SynRecv) {
-        (true, _) => Role::Outbound,
-        (_, true) => Role::Inbound,
-        (false, false) if named && socket.kind == SocketType::Dgram => Role::Receiver,
-        (false, false) => Role::Idle,
+
+    fn has_listener(&self, socket: &Socket) -> bool {
+        self.unix.contains(&(place_of_name(socket), socket.local.clone()))
+    }
+
+    fn vsock(&self, socket: &Socket) -> Role {
+        let (Endpoint::Vsock { port, .. }, Endpoint::Vsock { .. }) = (&socket.local, &socket.remote) else {
+            return Role::Idle;
+        };
+        let served = self.sockets.iter().any(|other| {
+            other.protocol == Protocol::Vsock
+                && other.state == State::Listen
+                && matches!(&other.local, Endpoint::Vsock { port: theirs, .. } if theirs == port)
+        });
+        if served { Role::Inbound } else { Role::Outbound }
     }
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +211,9 @@ mod tests {
             socket.remote = if remote.is_empty() { Endpoint::None } else { inet(remote) };
         }
         let mut sockets = sample.snapshot.sockets;
-        assign(&mut sockets, &|_| (32768, 60999));
+        let inodes = crate::collect::join::Inodes::of(&sockets);
+        crate::collect::peers::assign(&mut sockets, &[], &inodes);
+        assign(&mut sockets, &[None]);
         sockets.iter().map(|socket| socket.role).collect()
     }
 
@@ -214,7 +275,9 @@ mod tests {
             (socket.kind, socket.local, socket.remote) = (kind, local, remote);
         }
         let mut sockets = sample.snapshot.sockets;
-        assign(&mut sockets, &|_| (32768, 60999));
+        let inodes = crate::collect::join::Inodes::of(&sockets);
+        crate::collect::peers::assign(&mut sockets, &[], &inodes);
+        assign(&mut sockets, &[None]);
         let found: Vec<_> = sockets.iter().map(|socket| socket.role).collect();
         let expected =
             [Role::Listener, Role::Inbound, Role::Outbound, Role::Peer, Role::Receiver, Role::Idle];

@@ -84,6 +84,29 @@ impl FileStat {
     }
 }
 
+/// What a socket says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct SocketAnswer {
+    pub inode: u64,
+    pub uid: u32,
+    /// Address family, `SO_TYPE`, `SO_PROTOCOL`.
+    pub domain: u32,
+    pub kind: u32,
+    pub protocol: u32,
+    /// `SO_ACCEPTCONN`
+    pub accepting: bool,
+    /// getsockname(2) and getpeername(2): `struct sockaddr_*` of the family, empty for none.
+    pub name: Vec<u8>,
+    pub peer: Vec<u8>,
+    pub cookie: u64,
+    pub netns_cookie: Option<u64>,
+    /// `SO_BINDTOIFINDEX`
+    pub interface: u32,
+    /// `tcpi_state` of tcp(7).
+    pub tcp_state: Option<u8>,
+    pub v6only: Option<bool>,
+}
+
 /// Where a network namespace can be entered from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NetnsPlace {
@@ -91,8 +114,6 @@ pub enum NetnsPlace {
     Proc(String),
     /// A bind mount, as seen from our own root.
     Mount(Vec<u8>),
-    /// The namespace of a socket that a process holds as this descriptor (`SIOCGSKNS`).
-    Socket { pid: u32, fd: i32 },
 }
 
 impl Source {
@@ -232,21 +253,23 @@ impl Source {
         namespace_inode(&link, b"net")
     }
 
-    /// Remembers how to enter a network namespace. True when it can be entered (or was recorded).
+    /// Remembers how to enter a network namespace, and tries it.
     ///
     /// # Errors
-    /// As open(2); `Other` when the place holds another namespace by now.
+    /// As open(2) and setns(2); `Other` when the place holds another namespace by now.
     pub fn keep_netns(&self, inode: u64, place: &NetnsPlace) -> io::Result<()> {
-        match self {
+        let way = match place {
+            NetnsPlace::Proc(path) => record::plain_name(path.as_bytes()),
+            NetnsPlace::Mount(path) => record::plain_name(path),
+        };
+        self.answer(&format!("netns-entered/{inode}/{way}"), || match self {
             Self::Live(live) => {
-                let done = live.host.keep_netns(inode, place);
-                if let (Some(tee), Ok(())) = (&live.tee, &done) {
-                    tee.netns(inode);
-                }
-                done
+                live.host.keep_netns(inode, place)?;
+                live.host.within(inode, Vec::new)
             }
-            Self::Recorded(recorded) => recorded.0.netns(inode),
-        }
+            Self::Recorded(_) => Err(io::ErrorKind::NotFound.into()),
+        })
+        .map(|_| ())
     }
 
     /// The network namespace that the socket behind a descriptor of another process belongs to,
@@ -259,11 +282,30 @@ impl Source {
             Self::Live(live) => Ok(live.host.netns_of_socket(pid, fd)?.to_string().into_bytes()),
             Self::Recorded(_) => Err(io::ErrorKind::NotFound.into()),
         })?;
-        let inode = String::from_utf8_lossy(&answer).parse().map_err(|_| io::ErrorKind::InvalidData)?;
-        if let Self::Live(Live { tee: Some(tee), .. }) = self {
-            tee.netns(inode);
-        }
-        Ok(inode)
+        String::from_utf8_lossy(&answer).parse().map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Asks a socket that a process (or a thread with a file table of its own) holds what it is.
+    ///
+    /// # Errors
+    /// As pidfd_getfd(2): `PermissionDenied` without ptrace rights, ENOSYS before Linux 5.6.
+    pub fn ask_socket(&self, pid: u32, fd: i32) -> io::Result<SocketAnswer> {
+        let bytes = self.answer(&format!("socket/{pid}-{fd}"), || {
+            serde_json::to_vec(&imp::ask_socket(pid, fd)?).map_err(io::Error::other)
+        })?;
+        serde_json::from_slice(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// `SO_NETNS_COOKIE` of a network namespace.
+    ///
+    /// # Errors
+    /// As [`Source::within`]; ENOPROTOOPT before Linux 5.14.
+    pub fn netns_cookie(&self, netns: u64) -> io::Result<u64> {
+        let answer = self.answer(&format!("netns-cookie/{netns}"), || match self {
+            Self::Live(live) => Ok(live.host.netns_cookie(netns)?.to_string().into_bytes()),
+            Self::Recorded(_) => Err(io::ErrorKind::NotFound.into()),
+        })?;
+        String::from_utf8_lossy(&answer).parse().map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
     /// Runs `ask` in a thread that has entered a network namespace. Its answer is not recorded:
@@ -568,6 +610,25 @@ impl ProcessDir<'_> {
                 done
             }
             Inner::Recorded(recording) => recording.each_link(&self.path(name), take),
+        }
+    }
+
+    /// What the kernel's own tables call the protocol of a socket: `TCPv6`, `AF_VSOCK`. Needs no
+    /// right beyond that to read the link.
+    ///
+    /// # Errors
+    /// As getxattr(2).
+    pub fn protocol_name(&self, fd: i32) -> io::Result<Vec<u8>> {
+        let key = format!("protocol-name/{}-{fd}", self.pid);
+        match &self.inner {
+            Inner::Live(dir, tee) => {
+                let found = dir.protocol_name(self.pid, fd);
+                if let Some(tee) = tee {
+                    tee.file("answers", &key, &found);
+                }
+                found
+            }
+            Inner::Recorded(recording) => recording.file("answers", &key),
         }
     }
 

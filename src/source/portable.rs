@@ -7,10 +7,14 @@
 use std::io;
 
 use super::netlink::NetlinkError;
-use super::{FileStat, NetnsPlace};
+use super::{FileStat, NetnsPlace, SocketAnswer};
 
 fn unsupported<T>() -> io::Result<T> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn ask_socket(_pid: u32, _fd: i32) -> io::Result<SocketAnswer> {
+    unsupported()
 }
 
 #[derive(Debug)]
@@ -83,6 +87,10 @@ impl Host {
         Err(NetlinkError::Missing(io::ErrorKind::Unsupported.into()))
     }
 
+    pub(crate) fn netns_cookie(&self, _netns: u64) -> io::Result<u64> {
+        unsupported()
+    }
+
     pub(crate) fn own_sockets(&self) -> Vec<u64> {
         Vec::new()
     }
@@ -111,6 +119,10 @@ impl Dir {
         _buffer: &mut LinkBuffer,
         _take: &mut dyn FnMut(i32, &[u8]),
     ) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn protocol_name(&self, _pid: u32, _fd: i32) -> io::Result<Vec<u8>> {
         match *self {}
     }
 

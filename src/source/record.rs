@@ -130,10 +130,6 @@ impl Tee {
         self.file("answers", path, &bytes);
     }
 
-    pub(crate) fn netns(&self, inode: u64) {
-        self.note(fs::create_dir_all(self.place("netns", &inode.to_string())));
-    }
-
     pub(crate) fn netlink(&self, key: &str, bytes: &[u8], done: &Result<(), NetlinkError>) {
         let place = self.place("netlink", key);
         // An error that the kernel sent stands in the bytes; only others need a note.
@@ -238,10 +234,6 @@ impl Recording {
         folder.exists() || errno_place(&folder).exists()
     }
 
-    pub(crate) fn netns(&self, inode: u64) -> io::Result<()> {
-        fs::metadata(self.dir.join("netns").join(inode.to_string())).map(|_| ())
-    }
-
     pub(crate) fn netlink(&self, key: &str) -> Result<Vec<u8>, NetlinkError> {
         Ok(self.file("netlink", key)?)
     }
@@ -309,7 +301,8 @@ fn rooted_place(dir: &Path, pid: u32, path: &[u8], what: &str) -> PathBuf {
     place.join(format!("{last}@{what}"))
 }
 
-fn plain_name(part: &[u8]) -> String {
+/// Foreign text as a plain file name.
+pub(super) fn plain_name(part: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut name = String::new();
     for (at, byte) in part.iter().enumerate() {

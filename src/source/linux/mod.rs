@@ -2,6 +2,10 @@
 
 #![allow(unsafe_code, reason = "ioctl SIOCGSKNS and kcmp have no safe wrapper")]
 
+mod ask;
+
+pub(crate) use ask::ask_socket;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -113,12 +117,6 @@ impl Host {
                     return Err(io::Error::other("another file stands there by now"));
                 }
                 openat(rustix::fs::CWD, path, flags, Mode::empty())?
-            }
-            NetnsPlace::Socket { pid, fd } => {
-                return match self.netns_of_socket(*pid, *fd)? {
-                    found if found == inode => Ok(()),
-                    _ => Err(io::Error::other("the descriptor is another socket by now")),
-                };
             }
         };
         if fstat(&handle)?.st_ino != inode {
@@ -232,6 +230,11 @@ impl Host {
         Ok(socket)
     }
 
+    pub(crate) fn netns_cookie(&self, netns: u64) -> io::Result<u64> {
+        const NETLINK_SOCK_DIAG: u32 = 4;
+        ask::netns_cookie(&*self.netlink_socket(netns, NETLINK_SOCK_DIAG)?)
+    }
+
     pub(crate) fn own_sockets(&self) -> Vec<u64> {
         lock(&self.own_sockets).clone()
     }
@@ -332,11 +335,14 @@ impl Dir {
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let Some(fd) = number(entry.file_name().to_bytes()) else { continue };
-            let Ok((target, _)) = rustix::fs::readlinkat_raw(&dir, entry.file_name(), &mut buffer.target[..])
-            else {
-                continue;
-            };
-            take(fd as i32, target);
+            match rustix::fs::readlinkat_raw(&dir, entry.file_name(), &mut buffer.target[..]) {
+                Ok((target, _)) => take(fd as i32, target),
+                // Whoever may list a directory of links may still be forbidden to read them.
+                Err(error @ (rustix::io::Errno::ACCESS | rustix::io::Errno::PERM)) => {
+                    return Err(error.into());
+                }
+                Err(_) => {}
+            }
         }
         Ok(())
     }
@@ -349,6 +355,18 @@ impl Dir {
             None => threads.retain(|thread| *thread != pid),
         }
         threads
+    }
+
+    /// The name of the protocol of a socket, as the kernel's own tables call it (xattr(7),
+    /// `sockfs_xattr_get` in net/socket.c).
+    pub(crate) fn protocol_name(&self, pid: u32, fd: i32) -> io::Result<Vec<u8>> {
+        let mut name = [0_u8; 64];
+        let path = format!("/proc/{pid}/fd/{fd}");
+        let size = rustix::fs::getxattr(path, c"system.sockprotoname", &mut name[..])?;
+        // Read by number, not through the handle: still the same process?
+        self.stat("stat")?;
+        let name = name.get(..size).unwrap_or_default();
+        Ok(name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec())
     }
 
     fn has_table(&self) -> bool {

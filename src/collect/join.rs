@@ -1,0 +1,164 @@
+//! Sockets in their fixed order, and holders put to them by inode. Where two sockets claim one
+//! inode, neither gets the holder: nobody guesses here.
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use super::table::Table;
+use crate::model::{Endpoint, NamespaceId, Protocol, Socket, State};
+
+/// Brings the sockets into their fixed order: namespace, protocol, listeners first, port, age. A
+/// socket that a dump showed twice (it moved while the kernel walked its tables) stands there
+/// once, and so does an MPTCP socket whose first TCP flow the TCP table shows as well.
+///
+/// `ours`: inodes of the sockets through which we asked, which are no part of the answer.
+pub(crate) fn arrange(table: Table, ours: &[u64]) -> (Vec<Socket>, Vec<(u32, u64)>) {
+    let Table { mut sockets, mut unix_peers } = table;
+    let mut order: Vec<(u128, u32)> =
+        sockets.iter().zip(0_u32..).map(|(socket, at)| (key(socket), at)).collect();
+    order.sort_unstable();
+    let doubles = Doubles::of(&sockets);
+    let is_ours = |socket: &Socket| socket.protocol == Protocol::Netlink && ours.contains(&socket.inode);
+    let mut last: Option<&Socket> = None;
+    let mut dropped = Vec::new();
+    let mut new_order: Vec<u32> = Vec::with_capacity(order.len());
+    for (_, at) in order {
+        let socket = &sockets[at as usize];
+        if last.is_some_and(|last| same(last, socket)) || doubles.contains(socket) || is_ours(socket) {
+            dropped.push(at);
+        } else {
+            new_order.push(at);
+            last = Some(socket);
+        }
+    }
+    let kept = new_order.len();
+    new_order.extend(dropped);
+    let mut places = vec![0_u32; new_order.len()];
+    for (new, old) in (0_u32..).zip(&new_order) {
+        places[*old as usize] = new;
+    }
+    permute(&mut sockets, &mut new_order);
+    sockets.truncate(kept);
+    for (socket, _) in &mut unix_peers {
+        *socket = places[*socket as usize];
+    }
+    unix_peers.retain(|(socket, _)| (*socket as usize) < kept);
+    (sockets, unix_peers)
+}
+
+fn key(socket: &Socket) -> u128 {
+    let rank = Protocol::NAMED.iter().position(|each| *each == socket.protocol).unwrap_or(255);
+    let port = match &socket.local {
+        Endpoint::Inet(_, port) => *port,
+        Endpoint::Vsock { port, .. } => u16::try_from(*port).unwrap_or(u16::MAX),
+        Endpoint::None | Endpoint::UnixPath(_) | Endpoint::UnixAbstract(_) | Endpoint::Interface(_) => 0,
+    };
+    u128::from(socket.netns.0 & 0xff_ffff) << 104
+        | (rank as u128) << 96
+        | u128::from(socket.state != State::Listen) << 88
+        | u128::from(port) << 72
+        | u128::from(socket.inode & 0xff_ffff_ffff) << 32
+        | u128::from(socket.cookie & 0xffff_ffff)
+}
+
+fn same(one: &Socket, other: &Socket) -> bool {
+    one.protocol == other.protocol
+        && one.inode == other.inode
+        && one.cookie == other.cookie
+        && one.cookie != 0
+        && one.netns == other.netns
+}
+
+/// TCP sockets that are the carrier of an MPTCP socket. The kernel gives both one inode
+/// (mptcp_subflow_create_socket in net/mptcp/subflow.c); what nobody has accepted yet has none,
+/// but the same addresses.
+#[derive(Default)]
+struct Doubles {
+    inodes: HashSet<(NamespaceId, u64)>,
+    ends: HashSet<(NamespaceId, Endpoint, Endpoint)>,
+}
+
+impl Doubles {
+    fn of(sockets: &[Socket]) -> Self {
+        let mut found = Self::default();
+        for socket in sockets.iter().filter(|socket| socket.protocol == Protocol::Mptcp) {
+            if socket.inode == 0 {
+                found.ends.insert((socket.netns, socket.local.clone(), socket.remote.clone()));
+            } else {
+                found.inodes.insert((socket.netns, socket.inode));
+            }
+        }
+        found
+    }
+
+    fn contains(&self, socket: &Socket) -> bool {
+        if socket.protocol != Protocol::Tcp || (self.inodes.is_empty() && self.ends.is_empty()) {
+            return false;
+        }
+        if socket.inode == 0 {
+            self.ends.contains(&(socket.netns, socket.local.clone(), socket.remote.clone()))
+        } else {
+            self.inodes.contains(&(socket.netns, socket.inode))
+        }
+    }
+}
+
+/// Puts the element `order[new]` at `new`, without a second list.
+fn permute<T>(list: &mut [T], order: &mut [u32]) {
+    for start in 0..order.len() {
+        let mut at = start;
+        loop {
+            let next = order[at] as usize;
+            order[at] = u32::try_from(at).unwrap_or(u32::MAX);
+            if next == start {
+                break;
+            }
+            list.swap(at, next);
+            at = next;
+        }
+    }
+}
+
+/// Finds sockets by inode.
+#[derive(Debug)]
+pub(crate) struct Inodes {
+    /// Sorted; an inode that two sockets claim stands there twice.
+    list: Vec<(u64, u32)>,
+}
+
+impl Inodes {
+    pub(crate) fn of(sockets: &[Socket]) -> Self {
+        let mut list: Vec<(u64, u32)> = sockets
+            .iter()
+            .zip(0_u32..)
+            .filter(|(socket, _)| socket.inode != 0)
+            .map(|(socket, at)| (socket.inode, at))
+            .collect();
+        list.sort_unstable();
+        Self { list }
+    }
+
+    pub(crate) fn find(&self, inode: u64) -> Found {
+        let start = self.list.partition_point(|(each, _)| *each < inode);
+        match self.list[start..] {
+            [(one, at), (two, _), ..] if one == inode && two != inode => Found::One(at),
+            [(one, at)] if one == inode => Found::One(at),
+            [(one, _), ..] if one == inode => Found::Several,
+            _ => Found::None,
+        }
+    }
+
+    /// How many inodes are claimed twice.
+    pub(crate) fn ambiguous(&self) -> usize {
+        self.list.windows(2).filter(|pair| pair[0].0 == pair[1].0).count()
+    }
+}
+
+/// What an inode leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    None,
+    One(u32),
+    Several,
+}

@@ -1,0 +1,209 @@
+//! Sockets without an owner: looked at once more, and then each told which kind it is. What no
+//! source explains stays unexplained, for a rule to judge.
+
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::proc_net;
+use super::sock_diag::{self, Place};
+use crate::model::{Endpoint, Namespace, OwnerGap, Protocol, Socket, SocketType, State};
+use crate::source::Source;
+
+/// Sockets whose queues are searched for descriptors in flight, at most.
+const QUEUES_LIMIT: usize = 10_000;
+
+/// What is owned by nobody by its nature: it has no inode, so no descriptor can lead to it.
+pub(super) fn by_nature(socket: &Socket) -> Option<OwnerGap> {
+    if socket.inode != 0 || socket.owner_gap.is_some() {
+        return socket.owner_gap;
+    }
+    Some(match socket.state {
+        // Its program has closed it; the kernel finishes the conversation.
+        State::TimeWait
+        | State::FinWait1
+        | State::FinWait2
+        | State::LastAck
+        | State::Closing
+        | State::SynSent => OwnerGap::TimeWait,
+        State::SynRecv | State::Established | State::CloseWait => OwnerGap::NotYetAccepted,
+        State::Listen
+        | State::Closed
+        | State::Bound
+        | State::Unconnected
+        | State::Published
+        | State::Unknown => OwnerGap::Kernel,
+    })
+}
+
+/// What is known of the machine when the leftovers are sorted.
+pub(super) struct Circumstances<'c> {
+    pub(super) namespaces: &'c [Namespace],
+    /// Some process could not be looked into, or not even be seen.
+    pub(super) hidden: bool,
+    /// Descriptors that wait in unread messages.
+    pub(super) in_flight: u64,
+}
+
+/// Sorts sockets that have an inode and no holder.
+pub(super) fn sort(
+    source: &Source,
+    sockets: &mut [Socket],
+    leftover: &[u32],
+    circumstances: &Circumstances<'_>,
+) {
+    let mut rest = Vec::new();
+    let gone = Gone::ask(source, sockets, leftover, circumstances.namespaces);
+    let mut kernel = KernelPorts::default();
+    for at in leftover {
+        let socket = &mut sockets[*at as usize];
+        if gone.contains(socket) {
+            socket.owner_gap = Some(OwnerGap::Gone);
+        } else if kernel.explains(source, socket, circumstances.namespaces) {
+            socket.owner_gap = Some(OwnerGap::Kernel);
+        } else {
+            rest.push(*at);
+        }
+    }
+    // More sockets than waiting descriptors: nobody can tell which of them wait.
+    let gap = if circumstances.in_flight >= rest.len() as u64 {
+        Some(OwnerGap::InFlight)
+    } else if circumstances.hidden {
+        Some(OwnerGap::Hidden)
+    } else {
+        None
+    };
+    for at in rest {
+        sockets[at as usize].owner_gap = gap;
+    }
+}
+
+/// Which of the leftovers a second dump does not show any more.
+struct Gone(BTreeSet<(u32, u64, u64)>);
+
+impl Gone {
+    fn ask(source: &Source, sockets: &[Socket], leftover: &[u32], namespaces: &[Namespace]) -> Self {
+        let mut asked: BTreeMap<_, Vec<Protocol>> = BTreeMap::new();
+        let mut gone = BTreeSet::new();
+        for at in leftover {
+            let socket = &sockets[*at as usize];
+            gone.insert((socket.netns.0, socket.inode, socket.cookie));
+            let protocols = asked.entry(socket.netns).or_default();
+            if !protocols.contains(&socket.protocol) {
+                protocols.push(socket.protocol);
+            }
+        }
+        for (id, protocols) in asked {
+            let place = Place { inode: namespaces[id.0 as usize].inode, id };
+            for socket in sock_diag::list_again(source, place, &protocols).sockets {
+                gone.remove(&(socket.netns.0, socket.inode, socket.cookie));
+            }
+        }
+        Self(gone)
+    }
+
+    fn contains(&self, socket: &Socket) -> bool {
+        self.0.contains(&(socket.netns.0, socket.inode, socket.cookie))
+    }
+}
+
+/// Counts descriptors that wait in unread messages of UNIX sockets: `(socket, process, fd)` for
+/// each candidate with its holder.
+pub(super) fn in_flight(
+    source: &Source,
+    sockets: &[Socket],
+    holder_of: impl Fn(u32) -> Option<(u32, i32)>,
+) -> u64 {
+    let may_hold = |socket: &Socket| {
+        socket.protocol == Protocol::Unix
+            && socket.state != State::Listen
+            && (socket.queues.0 > 0 || socket.kind == SocketType::Dgram)
+    };
+    let mut sum = 0;
+    for (at, socket) in (0_u32..).zip(sockets).filter(|(_, socket)| may_hold(socket)).take(QUEUES_LIMIT) {
+        if socket.inode == 0 {
+            // Not accepted yet: its messages wait where nobody can look.
+            sum += u64::from(socket.queues.0 > 0);
+        } else if let Some((pid, fd)) = holder_of(at) {
+            let text = source.process(pid).and_then(|process| process.read(&format!("fdinfo/{fd}")));
+            sum += text.map_or(0, |text| u64::from(proc_net::waiting_descriptors(&text)));
+        }
+    }
+    sum
+}
+
+/// Ports that the kernel itself serves, per namespace, asked for when first needed.
+#[derive(Default)]
+struct KernelPorts(BTreeMap<u64, Links>);
+
+#[derive(Default)]
+struct Links {
+    udp: BTreeSet<u16>,
+    /// A WireGuard link, whose port only its own interface tells.
+    wireguard: bool,
+    nfs: bool,
+}
+
+impl KernelPorts {
+    fn explains(&mut self, source: &Source, socket: &Socket, namespaces: &[Namespace]) -> bool {
+        let Endpoint::Inet(_, port) = socket.local else { return false };
+        let inode = namespaces[socket.netns.0 as usize].inode;
+        let links = self.0.entry(inode).or_insert_with(|| Links::ask(source, inode));
+        match socket.protocol {
+            Protocol::Udp => {
+                links.udp.contains(&port)
+                    || (links.wireguard && socket.uid == Some(0) && socket.remote == Endpoint::None)
+                    || (links.nfs && matches!(port, 111 | 2049))
+            }
+            Protocol::Tcp => links.nfs && (port == 2049 || socket.uid == Some(0)),
+            Protocol::UdpLite
+            | Protocol::Mptcp
+            | Protocol::Sctp
+            | Protocol::Dccp
+            | Protocol::Icmp
+            | Protocol::Raw
+            | Protocol::Packet
+            | Protocol::Unix
+            | Protocol::Netlink
+            | Protocol::Vsock
+            | Protocol::Xdp
+            | Protocol::Alg
+            | Protocol::Key
+            | Protocol::Tipc
+            | Protocol::Can
+            | Protocol::Bluetooth
+            | Protocol::Smc
+            | Protocol::Other(_) => false,
+        }
+    }
+}
+
+impl Links {
+    fn ask(source: &Source, inode: u64) -> Self {
+        const NETLINK_ROUTE: u32 = 0;
+        let mut links = Self::default();
+        let answer = source.netlink(inode, NETLINK_ROUTE, "links", &links_request());
+        if let Ok(bytes) = answer {
+            for link in super::links::tunnels(&bytes) {
+                match link {
+                    super::links::Tunnel::Udp(port) => {
+                        links.udp.insert(port);
+                    }
+                    super::links::Tunnel::Wireguard => links.wireguard = true,
+                }
+            }
+        }
+        links.nfs = source.netns_file(inode, "net/rpc/nfsd").is_ok();
+        links
+    }
+}
+
+/// `RTM_GETLINK` with `struct ifinfomsg`, as a dump.
+fn links_request() -> Vec<u8> {
+    const RTM_GETLINK: u16 = 18;
+    let mut request = vec![0_u8; 32];
+    request[0..4].copy_from_slice(&32_u32.to_ne_bytes());
+    request[4..6].copy_from_slice(&RTM_GETLINK.to_ne_bytes());
+    request[6..8].copy_from_slice(&0x301_u16.to_ne_bytes());
+    request
+}

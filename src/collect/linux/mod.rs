@@ -1,0 +1,398 @@
+//! Every socket of a Linux machine, in the order of what can be trusted: the kernel's tables
+//! first, then who holds what, then what the tables do not list, then what has no owner yet.
+
+#![forbid(unsafe_code)]
+
+pub mod ask;
+mod leftover;
+pub mod links;
+mod netns;
+mod proc_fd;
+pub mod proc_net;
+mod sock_diag;
+pub mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use leftover::Circumstances;
+use netns::Namespaces;
+use proc_fd::{Held, Walk};
+use sock_diag::Place;
+
+use super::gaps::Gaps;
+use super::join::{Found, Inodes, arrange};
+use super::table::Table;
+use super::{peers, roles};
+use crate::model::{Gap, Holder, NamespaceId, Process, ProcessId, Snapshot, Socket, Span, Wants};
+use crate::source::{NetnsPlace, Source};
+
+/// See `collect::sockets`.
+pub(super) fn sockets(source: &Source, wants: &Wants) -> Snapshot {
+    let mut look = Look {
+        source,
+        wants: *wants,
+        namespaces: Namespaces::own(source),
+        table: Table::default(),
+        gaps: Gaps::default(),
+    };
+    let taken_at = super::taken_at(source);
+    let pids = look.pids();
+    look.list_tables(&pids);
+    let mut walk = if wants.owners { proc_fd::walk(source, &pids) } else { Walk::default() };
+    look.follow_descriptors(&walk);
+    look.ask_the_unlisted(&walk);
+    let (mut sockets, unix_peers) = arrange(std::mem::take(&mut look.table), &source.own_sockets());
+    let inodes = Inodes::of(&sockets);
+    let ephemeral: Vec<_> = look.namespaces.list.iter().map(|each| ephemeral(source, each.inode)).collect();
+    peers::assign(&mut sockets, &unix_peers, &inodes);
+    roles::assign(&mut sockets, &ephemeral);
+    drop(unix_peers);
+    for socket in &mut sockets {
+        socket.owner_gap = leftover::by_nature(socket);
+    }
+    if wants.owners {
+        look.attribute(&mut sockets, &inodes, &mut walk, &pids);
+    }
+    let (processes, holders) = hand_over(&mut sockets, &inodes, walk);
+    Snapshot {
+        taken_at,
+        namespaces: look.namespaces.list,
+        processes,
+        holders,
+        sockets,
+        gaps: look.gaps.into_list(),
+        ..Snapshot::default()
+    }
+}
+
+/// One look at the machine.
+struct Look<'s> {
+    source: &'s Source,
+    wants: Wants,
+    namespaces: Namespaces,
+    table: Table,
+    gaps: Gaps,
+}
+
+impl Look<'_> {
+    fn pids(&mut self) -> Vec<u32> {
+        self.source.pids().unwrap_or_else(|error| {
+            self.gaps.add(Gap {
+                id: "processes-unread".into(),
+                what: "the list of processes".into(),
+                why: error.to_string(),
+                remedy: Some("mount /proc: mount -t proc proc /proc".into()),
+                count: 1,
+                unlisted: None,
+            });
+            Vec::new()
+        })
+    }
+
+    /// The kernel's tables, of our own namespace and of all that can be found.
+    fn list_tables(&mut self, pids: &[u32]) {
+        let mut places = vec![NamespaceId(0)];
+        if self.wants.all_namespaces {
+            places.extend(netns::find(self.source, pids, &mut self.namespaces, &mut self.gaps));
+        }
+        for id in places {
+            self.list_namespace(id);
+        }
+    }
+
+    fn list_namespace(&mut self, id: NamespaceId) {
+        let inode = self.namespaces.list[id.0 as usize].inode;
+        sock_diag::list(self.source, Place { inode, id }, &mut self.table, &mut self.gaps);
+    }
+
+    /// Namespaces that somebody only holds open.
+    fn follow_descriptors(&mut self, walk: &Walk) {
+        if !self.wants.all_namespaces {
+            return;
+        }
+        let mut ways: BTreeMap<u64, Vec<NetnsPlace>> = BTreeMap::new();
+        for (inode, pid, fd) in &walk.namespaces {
+            let ways = ways.entry(*inode).or_default();
+            if ways.len() < 3 {
+                ways.push(NetnsPlace::Proc(format!("{pid}/fd/{fd}")));
+            }
+        }
+        for (inode, ways) in ways {
+            let entered = self.namespaces.enter(self.source, inode, None, &ways, &mut self.gaps);
+            if let Some(id) = entered {
+                self.list_namespace(id);
+            }
+        }
+    }
+
+    /// Asks sockets that stand in a file table and in none of the kernel's.
+    fn ask_the_unlisted(&mut self, walk: &Walk) {
+        let mut listed: BTreeSet<u64> = BTreeSet::new();
+        let mut known: Vec<u64> = self.table.sockets.iter().map(|socket| socket.inode).collect();
+        known.sort_unstable();
+        let mut unlisted: Vec<Held> =
+            walk.held.iter().filter(|held| known.binary_search(&held.inode).is_err()).copied().collect();
+        drop(known);
+        unlisted.sort_unstable();
+        for references in unlisted.chunk_by(|a, b| a.inode == b.inode) {
+            if listed.contains(&references[0].inode) {
+                continue;
+            }
+            let before = self.table.sockets.len();
+            self.ask_one(walk, references);
+            // A new namespace may list others of the unlisted.
+            if self.table.sockets.len() > before + 1 {
+                listed.extend(self.table.sockets[before..].iter().map(|socket| socket.inode));
+            }
+        }
+    }
+
+    fn ask_one(&mut self, walk: &Walk, references: &[Held]) {
+        let inode = references[0].inode;
+        let mut refusal = None;
+        for held in references.iter().filter(|held| held.how != crate::model::How::Ring).take(4) {
+            match self.source.ask_socket(held.task, held.fd) {
+                Ok(answer) if answer.inode == inode => {
+                    let Some(netns) = self.netns_of(&answer, held) else { return };
+                    let listed = |socket: &Socket| socket.inode == inode && socket.netns == netns;
+                    if !self.table.sockets.iter().rev().take(100_000).any(listed) {
+                        self.table.sockets.push(ask::understand(&answer, netns));
+                    }
+                    return;
+                }
+                // Closed, or another socket by now.
+                Ok(_) => {}
+                Err(error) => refusal = Some((error, held)),
+            }
+        }
+        let Some((error, held)) = refusal else { return };
+        let pid = walk.processes[held.process as usize].0;
+        let name = self.source.process(pid).and_then(|process| {
+            let name = process.protocol_name(held.fd)?;
+            let still = process.read_link(&format!("fd/{}", held.fd))?;
+            if crate::source::namespace_inode(&still, b"socket") == Some(inode) {
+                Ok(name)
+            } else {
+                Err(std::io::ErrorKind::NotFound.into())
+            }
+        });
+        if let Ok(name) = name {
+            let Some(netns) = self.netns_of_process(pid) else { return };
+            self.table.sockets.push(ask::by_name(&name, inode, netns));
+            self.gaps.add(Gap {
+                id: "sockets-unasked".into(),
+                what: "sockets that no table of the kernel lists and that may not be asked: only their protocol is known".into(),
+                why: error.to_string(),
+                remedy: Some("run as root: sudo sockwarden".into()),
+                count: 1,
+                unlisted: None,
+            });
+        }
+    }
+
+    /// The namespace of a socket; `None` when it is not in question. One that is only known by
+    /// this socket is entered through it, and listed.
+    fn netns_of(&mut self, answer: &crate::source::SocketAnswer, held: &Held) -> Option<NamespaceId> {
+        if let Some(id) = answer.netns_cookie.and_then(|cookie| self.namespaces.with_cookie(cookie)) {
+            return Some(id);
+        }
+        if !self.wants.all_namespaces && self.namespaces.list[0].cookie.is_some() {
+            return None;
+        }
+        match self.source.netns_of_socket(held.task, held.fd) {
+            Ok(inode) => {
+                let (id, new) = self.namespaces.add_of_socket(self.source, inode);
+                if new && self.wants.all_namespaces {
+                    self.list_namespace(id);
+                }
+                (self.wants.all_namespaces || id == NamespaceId(0)).then_some(id)
+            }
+            Err(error) => {
+                let id = self.namespaces.push_closed(answer.netns_cookie);
+                self.gaps.add(Gap {
+                    id: "netns-unread".into(),
+                    what: "network namespaces that could not be entered: their sockets are not all listed"
+                        .into(),
+                    why: error.to_string(),
+                    remedy: Some("run as root: sudo sockwarden".into()),
+                    count: 1,
+                    unlisted: Some((None, Some(id))),
+                });
+                Some(id)
+            }
+        }
+    }
+
+    fn netns_of_process(&self, pid: u32) -> Option<NamespaceId> {
+        let link = self.source.proc_link(&format!("{pid}/ns/net")).ok()?;
+        let inode = crate::source::namespace_inode(&link, b"net")?;
+        self.namespaces.known(inode)
+    }
+
+    /// Looks again for whoever holds what has no holder, and says of the rest what it is.
+    fn attribute(&mut self, sockets: &mut [Socket], inodes: &Inodes, walk: &mut Walk, pids: &[u32]) {
+        let mut leftover = ownerless(sockets, inodes, walk);
+        for again in [proc_fd::walk_threads, proc_fd::walk] {
+            if leftover.is_empty() {
+                break;
+            }
+            let wanted: BTreeSet<u64> = leftover.iter().map(|at| sockets[*at as usize].inode).collect();
+            let mut more = again(self.source, pids);
+            more.held.retain(|held| wanted.contains(&held.inode));
+            more.denied = 0;
+            more.namespaces.clear();
+            if !more.held.is_empty() {
+                walk.append(more);
+                leftover = ownerless(sockets, inodes, walk);
+            }
+        }
+        let hidden = self.hidden(walk);
+        if !leftover.is_empty() {
+            let holders: BTreeMap<u64, (u32, i32)> =
+                walk.held.iter().map(|held| (held.inode, (held.task, held.fd))).collect();
+            let in_flight = leftover::in_flight(self.source, sockets, |at| {
+                holders.get(&sockets[at as usize].inode).copied()
+            });
+            let circumstances =
+                Circumstances { namespaces: &self.namespaces.list, hidden: hidden.is_some(), in_flight };
+            leftover::sort(self.source, sockets, &leftover, &circumstances);
+        }
+        let ambiguous = inodes.ambiguous();
+        if ambiguous > 0 {
+            self.gaps.add(Gap {
+                id: "inode-ambiguous".into(),
+                what: "sockets that share an inode number: their owners cannot be told apart".into(),
+                why: "the kernel's inode numbers of sockets have wrapped round".into(),
+                remedy: None,
+                count: ambiguous as u64,
+                unlisted: None,
+            });
+        }
+        if let Some(mut gap) = hidden {
+            let hidden = sockets
+                .iter()
+                .filter(|socket| socket.owner_gap == Some(crate::model::OwnerGap::Hidden))
+                .count();
+            gap.what = format!("{}: {hidden} sockets have an owner that cannot be seen", gap.what);
+            self.gaps.add(gap);
+        }
+    }
+
+    /// Whether there are processes that we cannot look into, tried and not guessed.
+    fn hidden(&self, walk: &Walk) -> Option<Gap> {
+        const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+        let remedy = Some(remedy(self.source));
+        let gap = |what: &str, why: &str, count| Gap {
+            id: "owners-hidden".into(),
+            what: what.into(),
+            why: why.into(),
+            remedy: remedy.clone(),
+            count,
+            unlisted: None,
+        };
+        if walk.denied > 0 {
+            let what = format!("{} processes could not be looked into", walk.denied);
+            return Some(gap(&what, "permission denied on /proc/PID/fd", walk.denied));
+        }
+        // Every pid namespace has a process 1; who does not see it is not shown every process.
+        if self.source.process(1).is_err() {
+            return Some(gap("processes of others are not shown", "/proc is mounted with hidepid", 1));
+        }
+        let pid_namespace = self.source.proc_link("thread-self/ns/pid").ok()?;
+        if crate::source::namespace_inode(&pid_namespace, b"pid") != Some(FIRST_PID_NAMESPACE) {
+            return Some(gap(
+                "processes outside of this container cannot be seen",
+                "sockwarden runs in a pid namespace of its own",
+                1,
+            ));
+        }
+        None
+    }
+}
+
+/// The one command that helps, by what we lack.
+fn remedy(source: &Source) -> String {
+    const SYS_PTRACE: u32 = 19;
+    let status = source.proc_file("thread-self/status").unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(|rest| rest.split_whitespace().collect::<Vec<_>>())
+    };
+    let is_root = field("Uid:").is_some_and(|ids| ids.get(1) == Some(&"0"));
+    let capable = field("CapEff:")
+        .and_then(|words| u64::from_str_radix(words.first()?, 16).ok())
+        .is_some_and(|set| set & 1 << SYS_PTRACE != 0);
+    match (is_root, capable) {
+        (false, false) => "run as root: sudo sockwarden".into(),
+        (true, false) => "give it CAP_SYS_PTRACE (docker run --cap-add SYS_PTRACE --pid host …)".into(),
+        (_, true) => "run it on the host itself, with every capability that the hidden processes have".into(),
+    }
+}
+
+/// Sockets with an inode and without a holder.
+fn ownerless(sockets: &[Socket], inodes: &Inodes, walk: &Walk) -> Vec<u32> {
+    let mut owned = vec![false; sockets.len()];
+    for held in &walk.held {
+        if let Found::One(at) = inodes.find(held.inode) {
+            owned[at as usize] = true;
+        }
+    }
+    (0_u32..)
+        .zip(sockets)
+        .filter(|(at, socket)| socket.inode != 0 && socket.owner_gap.is_none() && !owned[*at as usize])
+        .map(|(at, _)| at)
+        .collect()
+}
+
+/// Puts processes in order of pid and gives each socket its run of holders.
+fn hand_over(sockets: &mut [Socket], inodes: &Inodes, walk: Walk) -> (Vec<Process>, Vec<Holder>) {
+    let mut found: Vec<(u32, u32, i32, u8, u32, crate::model::How)> = Vec::with_capacity(walk.held.len());
+    for held in &walk.held {
+        if let Found::One(at) = inodes.find(held.inode) {
+            let pid = walk.processes[held.process as usize].0;
+            found.push((at, pid, held.fd, held.how as u8, held.process, held.how));
+        }
+    }
+    drop(walk.held);
+    found.sort_unstable();
+    // The same reference may have been seen twice, or through two threads with one table.
+    found.dedup_by_key(|each| (each.0, each.1, each.2, each.3));
+    let mut needed: Vec<u32> = found.iter().map(|each| each.4).collect();
+    needed.sort_unstable();
+    needed.dedup();
+    needed.sort_by_key(|at| (walk.processes[*at as usize].0, walk.processes[*at as usize].1.start_ticks));
+    let mut processes: Vec<Process> = Vec::with_capacity(needed.len());
+    let mut numbers: BTreeMap<u32, ProcessId> = BTreeMap::new();
+    for at in needed {
+        let (pid, stat) = &walk.processes[at as usize];
+        let same =
+            processes.last().is_some_and(|last| last.pid == *pid && last.start_ticks == stat.start_ticks);
+        if !same {
+            processes.push(Process::new(*pid, stat.start_ticks, stat.name.clone(), stat.ppid));
+        }
+        numbers.insert(at, ProcessId(u32::try_from(processes.len() - 1).unwrap_or(u32::MAX)));
+    }
+    let mut holders = Vec::with_capacity(found.len());
+    for run in found.chunk_by(|a, b| a.0 == b.0) {
+        let socket = &mut sockets[run[0].0 as usize];
+        let start = u32::try_from(holders.len()).unwrap_or(u32::MAX);
+        socket.holders = Span { start, len: u32::try_from(run.len()).unwrap_or(u32::MAX) };
+        socket.owner_gap = None;
+        for each in run {
+            let process = numbers.get(&each.4).copied().unwrap_or(ProcessId(0));
+            holders.push(Holder { process, fd: each.2, how: each.5 });
+        }
+    }
+    (processes, holders)
+}
+
+/// net.ipv4.ip_local_port_range
+fn ephemeral(source: &Source, inode: u64) -> Option<(u16, u16)> {
+    let text = source.netns_file(inode, "sys/net/ipv4/ip_local_port_range").ok()?;
+    let text = String::from_utf8(text).ok()?;
+    let mut words = text.split_whitespace().map(str::parse);
+    Some((words.next()?.ok()?, words.next()?.ok()?))
+}
