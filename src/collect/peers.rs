@@ -208,14 +208,13 @@ mod tests {
         Endpoint::Inet(parsed.ip(), parsed.port())
     }
 
-    /// Sockets from (protocol, namespace, local, remote, role).
-    fn sockets(rows: &[(Protocol, u32, &str, Option<&str>, Role)]) -> Vec<Socket> {
+    /// Sockets from (protocol, namespace, local, remote, state).
+    fn sockets(rows: &[(Protocol, u32, &str, Option<&str>, State)]) -> Vec<Socket> {
         let mut sample = Sample::new();
-        for (protocol, netns, local, remote, role) in rows {
-            let socket = sample.socket(*protocol, State::Established, local, &[]);
+        for (protocol, netns, local, remote, state) in rows {
+            let socket = sample.socket(*protocol, *state, local, &[]);
             socket.netns = NamespaceId(*netns);
             socket.remote = remote.map_or(Endpoint::None, inet);
-            socket.role = *role;
             socket.peer = None;
         }
         sample.snapshot.sockets
@@ -230,8 +229,8 @@ mod tests {
     #[test]
     fn loopback_conversation_names_both_ends() {
         let rows = sockets(&[
-            (Protocol::Tcp, 0, "127.0.0.1:80", Some("127.0.0.1:40000"), Role::Inbound),
-            (Protocol::Tcp, 0, "127.0.0.1:40000", Some("127.0.0.1:80"), Role::Outbound),
+            (Protocol::Tcp, 0, "127.0.0.1:80", Some("127.0.0.1:40000"), State::Established),
+            (Protocol::Tcp, 0, "127.0.0.1:40000", Some("127.0.0.1:80"), State::Established),
         ]);
         assert_eq!(peers(rows, &[]), [Some(1), Some(0)]);
     }
@@ -239,8 +238,8 @@ mod tests {
     #[test]
     fn loopback_of_another_namespace_is_another_conversation() {
         let rows = sockets(&[
-            (Protocol::Tcp, 0, "127.0.0.1:80", Some("127.0.0.1:40000"), Role::Inbound),
-            (Protocol::Tcp, 1, "127.0.0.1:40000", Some("127.0.0.1:80"), Role::Outbound),
+            (Protocol::Tcp, 0, "127.0.0.1:80", Some("127.0.0.1:40000"), State::Established),
+            (Protocol::Tcp, 1, "127.0.0.1:40000", Some("127.0.0.1:80"), State::Established),
         ]);
         assert_eq!(peers(rows, &[]), [None, None]);
     }
@@ -248,8 +247,8 @@ mod tests {
     #[test]
     fn a_veth_pair_joins_two_namespaces() {
         let rows = sockets(&[
-            (Protocol::Tcp, 0, "10.0.0.1:80", Some("10.0.0.2:40000"), Role::Inbound),
-            (Protocol::Tcp, 1, "10.0.0.2:40000", Some("10.0.0.1:80"), Role::Outbound),
+            (Protocol::Tcp, 0, "10.0.0.1:80", Some("10.0.0.2:40000"), State::Established),
+            (Protocol::Tcp, 1, "10.0.0.2:40000", Some("10.0.0.1:80"), State::Established),
         ]);
         assert_eq!(peers(rows, &[]), [Some(1), Some(0)]);
     }
@@ -257,9 +256,9 @@ mod tests {
     #[test]
     fn two_candidates_are_none() {
         let rows = sockets(&[
-            (Protocol::Tcp, 0, "10.0.0.1:80", Some("10.0.0.2:40000"), Role::Inbound),
-            (Protocol::Tcp, 1, "10.0.0.2:40000", Some("10.0.0.1:80"), Role::Outbound),
-            (Protocol::Tcp, 2, "10.0.0.2:40000", Some("10.0.0.1:80"), Role::Outbound),
+            (Protocol::Tcp, 0, "10.0.0.1:80", Some("10.0.0.2:40000"), State::Established),
+            (Protocol::Tcp, 1, "10.0.0.2:40000", Some("10.0.0.1:80"), State::Established),
+            (Protocol::Tcp, 2, "10.0.0.2:40000", Some("10.0.0.1:80"), State::Established),
         ]);
         assert_eq!(peers(rows, &[])[0], None);
     }
@@ -267,8 +266,8 @@ mod tests {
     #[test]
     fn a_connected_datagram_socket_finds_the_server_that_serves_all() {
         let mut rows = sockets(&[
-            (Protocol::Udp, 0, "[::]:53", None, Role::Receiver),
-            (Protocol::Udp, 0, "127.0.0.1:40000", Some("127.0.0.1:53"), Role::Outbound),
+            (Protocol::Udp, 0, "[::]:53", None, State::Unconnected),
+            (Protocol::Udp, 0, "127.0.0.1:40000", Some("127.0.0.1:53"), State::Established),
         ]);
         rows[0].v6only = Some(false);
         assert_eq!(peers(rows.clone(), &[]), [None, Some(0)]);

@@ -162,7 +162,7 @@ impl View<'_> {
             return Role::Inbound;
         }
         let Some(peer) = socket.peer.map(|peer| &self.sockets[peer.0 as usize]) else {
-            return Role::Peer;
+            return if socket.remote == Endpoint::None { Role::Peer } else { Role::Outbound };
         };
         if socket.kind == SocketType::Dgram {
             let both =
