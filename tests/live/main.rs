@@ -19,6 +19,8 @@ mod churn;
 #[cfg(target_os = "linux")]
 mod lab;
 #[cfg(target_os = "linux")]
+mod reach;
+#[cfg(target_os = "linux")]
 mod rules;
 
 #[cfg(target_os = "linux")]
@@ -41,6 +43,7 @@ fn main() -> std::process::ExitCode {
         blind::trials(),
         churn::trials(),
         rules::trials(),
+        reach::trials(),
         // one line a module
     ];
     let trials = trials.into_iter().flatten().collect();
