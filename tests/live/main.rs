@@ -17,6 +17,8 @@ mod blind;
 #[cfg(target_os = "linux")]
 mod churn;
 #[cfg(target_os = "linux")]
+mod enrich;
+#[cfg(target_os = "linux")]
 mod lab;
 #[cfg(target_os = "linux")]
 mod reach;
@@ -30,6 +32,7 @@ fn main() -> std::process::ExitCode {
         awkward::makers(),
         blind::makers(),
         churn::makers(),
+        enrich::makers(),
         // one line a module
     ]
     .concat();
@@ -44,6 +47,7 @@ fn main() -> std::process::ExitCode {
         churn::trials(),
         rules::trials(),
         reach::trials(),
+        enrich::trials(),
         // one line a module
     ];
     let trials = trials.into_iter().flatten().collect();
