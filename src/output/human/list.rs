@@ -2,9 +2,8 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::paint;
 use super::table::{self, Head};
-use crate::output::cells;
+use super::{cells, paint};
 use crate::output::json::v1::Ids;
 use crate::output::{Column, ListOptions, Style, View};
 

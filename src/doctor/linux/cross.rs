@@ -1,0 +1,275 @@
+//! The comparison, on Linux: our own list, the text below /proc/net, netstat2, a bind probe.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::ports::{self, Probe};
+use crate::collect;
+use crate::collect::linux::proc_net::{self, File};
+use crate::collect::table::Table;
+use crate::doctor::cross::{Crossed, Disagreement};
+use crate::model::{Endpoint, NamespaceId, Protocol, Socket, State, Wants, canonical};
+use crate::source::Source;
+
+const OURS: &str = "sockwarden";
+const TEXT: &str = "/proc/net";
+const NETSTAT2: &str = "netstat2";
+const PROBE: &str = "bind probe";
+
+/// A difference counts when it is there this often, with a pause between.
+const ROUNDS: usize = 3;
+const PAUSE: Duration = Duration::from_millis(120);
+
+/// How a socket is known in every source. TCP and UDP by address, since time-wait has no inode;
+/// the others by inode.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Key {
+    Tcp(SocketAddr, Option<SocketAddr>),
+    Udp(SocketAddr),
+    Inode(Protocol, u64),
+    /// A port that cannot be bound although nothing lists it.
+    Held(ports::Kind, u16),
+    /// An address that can be bound although something is said to listen there.
+    Free(SocketAddr),
+}
+
+/// What one source lists.
+struct List {
+    name: &'static str,
+    keys: BTreeSet<Key>,
+    /// Listed too, but no other source is asked to.
+    besides: BTreeSet<Key>,
+    covers: fn(&Key) -> bool,
+}
+
+impl List {
+    fn new(name: &'static str, covers: fn(&Key) -> bool) -> Self {
+        Self { name, keys: BTreeSet::new(), besides: BTreeSet::new(), covers }
+    }
+
+    fn of(name: &'static str, sockets: &[Socket], own: &[u64]) -> Self {
+        let mut list = Self::new(name, |_| true);
+        for socket in sockets {
+            let Some(key) = key(socket).filter(|_| socket.inode == 0 || !own.contains(&socket.inode)) else { continue };
+            // Neither bound TCP nor unbound netlink sockets stand in the kernel's text tables.
+            let idle = matches!(socket.state, State::Bound | State::Unconnected | State::Closed);
+            let silent = idle && matches!(key, Key::Tcp(..) | Key::Inode(Protocol::Netlink, _));
+            if silent { &mut list.besides } else { &mut list.keys }.insert(key);
+        }
+        list
+    }
+
+    fn knows(&self, key: &Key) -> bool {
+        self.keys.contains(key) || self.besides.contains(key)
+    }
+
+    /// Local ports, by transport.
+    fn ports(&self, tcp: bool) -> impl Iterator<Item = u16> {
+        self.keys.iter().chain(&self.besides).filter_map(move |key| match key {
+            Key::Tcp(local, _) if tcp => Some(local.port()),
+            Key::Udp(local) if !tcp => Some(local.port()),
+            Key::Tcp(..) | Key::Udp(_) | Key::Inode(..) | Key::Held(..) | Key::Free(_) => None,
+        })
+    }
+}
+
+pub(in crate::doctor) fn check(source: &Source) -> Crossed {
+    let mut lasting: Option<BTreeMap<Key, Disagreement>> = None;
+    let mut sources = Vec::new();
+    for round in 0..ROUNDS {
+        if round > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        let ours = ours(source);
+        let lists = ask(source, &ours);
+        let probe = probe(&lists, &ours);
+        let mut found = compare(&lists);
+        found.extend(probed(&lists, &probe));
+        sources = lists.iter().map(|list| format!("{}: {} sockets", list.name, list.keys.len())).collect();
+        sources.push(format!("{PROBE}: {}", probe.summary()));
+        let still: BTreeMap<_, _> = match lasting {
+            None => found,
+            Some(before) => before.into_iter().filter(|(key, _)| found.contains_key(key)).collect(),
+        };
+        if still.is_empty() {
+            return Crossed { sources, disagreements: Vec::new() };
+        }
+        lasting = Some(still);
+    }
+    Crossed { sources, disagreements: lasting.unwrap_or_default().into_values().collect() }
+}
+
+fn ask(source: &Source, ours: &[Socket]) -> Vec<List> {
+    let own = source.own_sockets();
+    let mut lists = vec![List::of(OURS, ours, &own), List::of(TEXT, &text(source), &own)];
+    lists.extend(netstat2().ok());
+    lists
+}
+
+/// Our own namespace, as every command sees it.
+fn ours(source: &Source) -> Vec<Socket> {
+    let wants =
+        Wants { owners: true, processes: false, packages: false, places: false, all_namespaces: false };
+    let snapshot = collect::sockets(source, &wants);
+    let own = |socket: &Socket| snapshot.namespace(socket.netns).own;
+    snapshot.sockets.iter().filter(|socket| own(socket)).cloned().collect()
+}
+
+fn text(source: &Source) -> Vec<Socket> {
+    const FILES: [(&str, File); 11] = [
+        ("tcp", File::Inet(Protocol::Tcp)),
+        ("tcp6", File::Inet(Protocol::Tcp)),
+        ("udp", File::Inet(Protocol::Udp)),
+        ("udp6", File::Inet(Protocol::Udp)),
+        ("raw", File::Inet(Protocol::Raw)),
+        ("raw6", File::Inet(Protocol::Raw)),
+        ("icmp", File::Inet(Protocol::Icmp)),
+        ("icmp6", File::Inet(Protocol::Icmp)),
+        ("unix", File::Unix),
+        ("packet", File::Packet),
+        ("netlink", File::Netlink),
+    ];
+    let mut table = Table::default();
+    for (name, kind) in FILES {
+        if let Ok(text) = source.proc_file(&format!("thread-self/net/{name}")) {
+            proc_net::decode(kind, NamespaceId(0), &text, &mut table);
+        }
+    }
+    table.sockets
+}
+
+fn netstat2() -> Result<List, netstat2::error::Error> {
+    use netstat2::{
+        AddressFamilyFlags, ProtocolFlags, ProtocolSocketInfo, TcpState, iterate_sockets_info_without_pids,
+    };
+    let families = AddressFamilyFlags::IPV4 | AddressFamilyFlags::IPV6;
+    let mut list = List::new(NETSTAT2, |key| matches!(key, Key::Tcp(..) | Key::Udp(_)));
+    for info in iterate_sockets_info_without_pids(families, ProtocolFlags::TCP | ProtocolFlags::UDP)? {
+        match info?.protocol_socket_info {
+            ProtocolSocketInfo::Tcp(tcp) => {
+                let local = SocketAddr::new(canonical(tcp.local_addr), tcp.local_port);
+                let remote = SocketAddr::new(canonical(tcp.remote_addr), tcp.remote_port);
+                let key = Key::Tcp(local, Some(remote).filter(|remote| remote.port() != 0));
+                if tcp.state == TcpState::Closed { &mut list.besides } else { &mut list.keys }.insert(key);
+            }
+            ProtocolSocketInfo::Udp(udp) => {
+                list.keys.insert(Key::Udp(SocketAddr::new(canonical(udp.local_addr), udp.local_port)));
+            }
+        }
+    }
+    Ok(list)
+}
+
+fn address(endpoint: &Endpoint) -> Option<SocketAddr> {
+    match endpoint {
+        Endpoint::Inet(address, port) => Some(SocketAddr::new(*address, *port)),
+        Endpoint::None
+        | Endpoint::UnixPath(_)
+        | Endpoint::UnixAbstract(_)
+        | Endpoint::Vsock { .. }
+        | Endpoint::Interface(_) => None,
+    }
+}
+
+/// `None` for what at least one source cannot list by nature.
+fn key(socket: &Socket) -> Option<Key> {
+    match socket.protocol {
+        // The subflows of an MPTCP socket are TCP sockets of the same address.
+        Protocol::Tcp | Protocol::Mptcp | Protocol::Smc => {
+            let local = address(&socket.local).filter(|local| local.port() != 0)?;
+            Some(Key::Tcp(local, address(&socket.remote).filter(|remote| remote.port() != 0)))
+        }
+        Protocol::Udp => address(&socket.local).filter(|local| local.port() != 0).map(Key::Udp),
+        Protocol::Raw | Protocol::Icmp | Protocol::Unix | Protocol::Packet | Protocol::Netlink => {
+            (socket.inode != 0).then_some(Key::Inode(socket.protocol, socket.inode))
+        }
+        Protocol::UdpLite
+        | Protocol::Sctp
+        | Protocol::Dccp
+        | Protocol::Vsock
+        | Protocol::Xdp
+        | Protocol::Alg
+        | Protocol::Key
+        | Protocol::Tipc
+        | Protocol::Can
+        | Protocol::Bluetooth
+        | Protocol::Other(_) => None,
+    }
+}
+
+fn compare(lists: &[List]) -> BTreeMap<Key, Disagreement> {
+    let all: BTreeSet<&Key> = lists.iter().flat_map(|list| &list.keys).collect();
+    let mut found = BTreeMap::new();
+    for key in all {
+        let names = |wanted: &dyn Fn(&List) -> bool| -> Vec<String> {
+            lists.iter().filter(|list| wanted(list)).map(|list| list.name.to_owned()).collect()
+        };
+        let missed_by = names(&|list| (list.covers)(key) && !list.knows(key));
+        if !missed_by.is_empty() {
+            let seen_by = names(&|list| list.knows(key));
+            found.insert(key.clone(), Disagreement { what: described(key), seen_by, missed_by, note: None });
+        }
+    }
+    found
+}
+
+fn probe(lists: &[List], ours: &[Socket]) -> Probe {
+    let used = |tcp| lists.iter().flat_map(|list| list.ports(tcp)).collect();
+    let listens = |socket: &&Socket| socket.protocol == Protocol::Tcp && socket.state == State::Listen;
+    let listening = ours.iter().filter(listens).filter_map(|socket| address(&socket.local));
+    ports::probe(&used(true), &used(false), listening)
+}
+
+fn probed(lists: &[List], probe: &Probe) -> BTreeMap<Key, Disagreement> {
+    let others = || lists.iter().map(|list| list.name.to_owned()).collect();
+    let held = probe.held.iter().map(|&(kind, port)| {
+        let note = Some("something holds this port and is hidden from every table".to_owned());
+        let key = Key::Held(kind, port);
+        (key.clone(), Disagreement { what: described(&key), seen_by: vec![PROBE.to_owned()], missed_by: others(), note })
+    });
+    let free = probe.free.iter().map(|&address| {
+        let key = Key::Free(address);
+        let note = Some("a listener is listed, and its address can be bound all the same".to_owned());
+        let missed_by = vec![PROBE.to_owned()];
+        (key.clone(), Disagreement { what: described(&key), seen_by: vec![OURS.to_owned()], missed_by, note })
+    });
+    held.chain(free).collect()
+}
+
+fn described(key: &Key) -> String {
+    match key {
+        Key::Tcp(local, None) => format!("tcp {local}"),
+        Key::Tcp(local, Some(remote)) => format!("tcp {local} to {remote}"),
+        Key::Udp(local) => format!("udp {local}"),
+        Key::Inode(protocol, inode) => format!("{} socket, inode {inode}", protocol.name()),
+        Key::Held(kind, port) => format!("{} port {port}", kind.name()),
+        Key::Free(address) => format!("tcp {address}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(name: &'static str, ports: &[u16], covers: fn(&Key) -> bool) -> List {
+        let keys = ports.iter().map(|port| Key::Tcp(SocketAddr::from(([0; 4], *port)), None)).collect();
+        List { keys, ..List::new(name, covers) }
+    }
+
+    #[test]
+    fn a_socket_that_one_source_lacks_is_named_with_both_sides() {
+        let lists = [list(OURS, &[22], |_| true), list(TEXT, &[22, 31337], |_| true), list(NETSTAT2, &[], |_| false)];
+        let found: Vec<_> = compare(&lists).into_values().collect();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].what, "tcp 0.0.0.0:31337");
+        assert_eq!((found[0].seen_by.as_slice(), found[0].missed_by.as_slice()), (&[TEXT.to_owned()][..], &[OURS.to_owned()][..]));
+    }
+
+    #[test]
+    fn what_a_source_lists_besides_is_asked_of_nobody() {
+        let mut bound = list(OURS, &[], |_| true);
+        bound.besides.insert(Key::Tcp(SocketAddr::from(([0; 4], 40001)), None));
+        assert!(compare(&[bound, list(TEXT, &[], |_| true)]).is_empty());
+    }
+}
