@@ -81,7 +81,7 @@ fn receives(socket: &Socket) -> Receives {
             network(socket, Transport::Stream, true)
         }
         Protocol::Udp | Protocol::UdpLite if receiver => network(socket, Transport::Datagram, true),
-        Protocol::Raw if receiver => network(socket, Transport::Datagram, false),
+        Protocol::Raw if receiver => network(socket, Transport::Raw, false),
         Protocol::Icmp if receiver => network(socket, Transport::Ping, false),
         Protocol::Tcp
         | Protocol::Mptcp

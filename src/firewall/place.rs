@@ -43,10 +43,11 @@ pub(crate) struct Place {
     pub(crate) known: Vec<u32>,
     /// Per family: what is delivered here.
     pub(crate) local: [Ranges; 2],
-    /// IPv6: what belongs to one interface, with its index.
-    pub(crate) owned: Vec<(Ranges, u32)>,
-    /// Broadcast and anycast addresses.
+    /// Per family: what belongs to one interface, with its index.
+    pub(crate) owned: [Vec<(Ranges, u32)>; 2],
+    /// Broadcast and anycast addresses, all and by interface.
     pub(crate) broadcast: [Ranges; 2],
+    pub(crate) owned_broadcast: [Vec<(Ranges, u32)>; 2],
     pub(crate) answerable: [Ranges; 2],
     pub(crate) policy: bool,
     /// What a packet filter makes of every path.
@@ -57,6 +58,12 @@ pub(crate) struct Place {
     pub(crate) forwards: [bool; 2],
     /// Whether private addresses have public ones, one to one, somewhere upstream.
     pub(crate) one_to_one: bool,
+}
+
+/// The union of what belongs to one interface.
+pub(crate) fn of_interface(owned: &[(Ranges, u32)], index: u32) -> Ranges {
+    let mine = owned.iter().filter(|(_, owner)| *owner == index);
+    mine.fold(Ranges::default(), |sum, (range, _)| sum.union(range))
 }
 
 impl Place {
@@ -75,11 +82,13 @@ impl Place {
             Some(routes) => family.pick(&routes.answerable),
             None => connected(interfaces, family),
         });
-        let owned = local
-            .iter()
-            .filter(|(range, _)| range.first.is_ipv6())
-            .map(|(range, index)| (Family::V6.pick([range]), *index))
-            .collect();
+        let by_owner = |list: &[(AddrRange, u32)]| {
+            Family::BOTH.map(|family| {
+                let mine = list.iter().filter(|(range, _)| Family::of(range.first) == family);
+                mine.map(|(range, index)| (family.pick([range]), *index)).collect()
+            })
+        };
+        let (owned, owned_broadcast) = (by_owner(&local), by_owner(&broadcast));
         let filtered = namespace.filter != FilterState::None;
         let (local, broadcast) = (pick(&local), pick(&broadcast));
         let guess = upstream.unwrap_or_else(|| guess(interfaces, host));
@@ -90,6 +99,7 @@ impl Place {
             broadcast: [broadcast[0].minus(&local[0]), broadcast[1].minus(&local[1])],
             local,
             owned,
+            owned_broadcast,
             answerable,
             policy: routes.is_some_and(|routes| routes.policy),
             verdict: if filtered { Verdict::Unknown } else { Verdict::Accept },

@@ -165,19 +165,23 @@ fn without_a_way_back_no_handshake_completes() {
 fn broadcasts_and_groups_reach_datagram_sockets_only() {
     let mut sample = Sample::new();
     interfaces(&mut sample)[1].groups = vec!["224.0.0.251".parse().unwrap(), "ff02::fb".parse().unwrap()];
-    let udp = bound(&mut sample, Protocol::Udp, Role::Receiver, "::", 5353);
+    let dual = bound(&mut sample, Protocol::Udp, Role::Receiver, "::", 5353);
+    let plain = bound(&mut sample, Protocol::Udp, Role::Receiver, "0.0.0.0", 5353);
     let tcp = listener(&mut sample, "::", 5353);
     let one = bound(&mut sample, Protocol::Udp, Role::Receiver, "203.0.113.5", 5353);
-    for (index, expected) in [(udp, Some(Verdict::Accept)), (tcp, None), (one, None)] {
+    let (yes, may) = (Some(Verdict::Accept), Some(Verdict::Unknown));
+    for (index, expected) in
+        [(dual, [yes, yes, may, yes]), (plain, [yes, yes, yes, None]), (tcp, [None; 4]), (one, [None; 4])]
+    {
         let exposure = judged(&mut sample, index);
-        for (source, destination) in [
+        let said = [
             ("203.0.113.9", "203.0.113.255"),
             ("0.0.0.0", "255.255.255.255"),
             ("203.0.113.9", "224.0.0.251"),
             ("fe80::1", "ff02::fb"),
-        ] {
-            assert_eq!(gets_in(&exposure, "eth0", source, destination), expected, "{source} {destination}");
-        }
+        ]
+        .map(|(source, destination)| gets_in(&exposure, "eth0", source, destination));
+        assert_eq!(said, expected, "{index}");
     }
 }
 

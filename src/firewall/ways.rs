@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::classes::Classes;
-use super::place::{Gate, Place, Side};
+use super::place::{Gate, Place, Side, of_interface};
 use super::ranges::{Family, Ranges};
 use crate::model::{Reach, Verdict};
 
@@ -17,6 +17,9 @@ pub(crate) enum Transport {
     Stream,
     /// Broadcasts and multicasts arrive too.
     Datagram,
+    /// As datagrams; bound to an IPv6 address it receives every group all the same
+    /// (`__raw_v6_lookup`).
+    Raw,
     /// Echo replies: unicast only, no answer needed.
     Ping,
 }
@@ -91,11 +94,12 @@ impl Walk<'_> {
         match self.gate.side {
             Side::Loopback => self.loopback(here),
             _ if !here => {}
-            Side::Nobody => self.groups(),
+            Side::Nobody if self.takes_many() => self.groups(),
+            Side::Nobody => {}
             Side::Inside | Side::Overlay | Side::Outside => {
                 self.unicast();
                 self.loopback_addresses();
-                if self.bind.transport == Transport::Datagram {
+                if self.takes_many() {
                     self.broadcasts();
                     self.groups();
                 }
@@ -109,6 +113,11 @@ impl Walk<'_> {
         &self.place.local[self.family as usize]
     }
 
+    /// Whether broadcasts and groups arrive.
+    fn takes_many(&self) -> bool {
+        matches!(self.bind.transport, Transport::Datagram | Transport::Raw)
+    }
+
     /// What the socket takes of these destinations.
     fn taken(&self, destinations: &Ranges) -> Ranges {
         match self.bound {
@@ -117,18 +126,28 @@ impl Walk<'_> {
         }
     }
 
-    /// From this computer's own programs. A socket bound to another interface is still found by
-    /// programs bound to the same one: the kernel compares the interface that the sender asked for
-    /// (IPv4, `inet_iif`) or that the address belongs to (IPv6, `inet6_iif`).
+    /// From this computer's own programs. The kernel counts such a packet as come in by the
+    /// interface that its destination belongs to (`inet_iif`, `inet6_iif`), so a socket bound to an
+    /// interface takes what is sent to that interface's own addresses.
     fn loopback(&mut self, here: bool) {
-        let mut unicast = self.own().clone();
-        if !here && self.family == Family::V6 {
-            let owned = self.place.owned.iter().filter(|(_, index)| *index == self.bind.device);
-            unicast = owned.fold(Ranges::default(), |sum, (range, _)| sum.union(range));
-        }
         let own = self.own().clone();
-        self.push(self.taken(&unicast), Ports::Own, own.clone(), self.place.verdict);
-        if self.bind.transport == Transport::Datagram && here {
+        match (self.bind.device, self.family) {
+            (0, Family::V4) => self.local(&own, &own),
+            (0, Family::V6) => self.scoped(),
+            (device, _) => {
+                let to = self.owned_by(device);
+                // The answer leaves along the interface; IPv4 takes what comes back on loopback for
+                // an answer whatever it is.
+                let from = match self.bind.transport {
+                    Transport::Stream if !here || self.family == Family::V6 => to.clone(),
+                    Transport::Stream | Transport::Datagram | Transport::Raw | Transport::Ping => {
+                        self.unscoped().union(&to)
+                    }
+                };
+                self.local(&to, &from);
+            }
+        }
+        if here && self.takes_many() {
             self.broadcasts();
             self.groups();
         }
@@ -137,17 +156,58 @@ impl Walk<'_> {
         }
     }
 
+    fn local(&mut self, to: &Ranges, from: &Ranges) {
+        self.push(self.taken(to), Ports::Own, from.clone(), self.place.verdict);
+    }
+
+    fn owned_by(&self, interface: u32) -> Ranges {
+        of_interface(&self.place.owned[self.family as usize], interface).and(self.own())
+    }
+
+    /// Own addresses that mean the same on every interface: all of IPv4.
+    fn unscoped(&self) -> Ranges {
+        match self.family {
+            Family::V4 => self.own().clone(),
+            Family::V6 => self.own().minus(&Classes::of(self.family).link),
+        }
+    }
+
+    /// A link-local address of IPv6 speaks with addresses of its own interface only; the answer of a
+    /// stream from one leaves along that interface.
+    fn scoped(&mut self) {
+        let (plain, link) = (self.unscoped(), &Classes::of(self.family).link);
+        self.local(&plain, &plain);
+        let mut interfaces: Vec<u32> =
+            self.place.owned[self.family as usize].iter().map(|(_, index)| *index).collect();
+        interfaces.sort_unstable();
+        interfaces.dedup();
+        for interface in interfaces {
+            let mine = self.owned_by(interface);
+            let near = mine.and(link);
+            if near.is_empty() {
+                continue;
+            }
+            let others = match self.bind.transport {
+                Transport::Stream => mine.minus(link),
+                Transport::Datagram | Transport::Raw | Transport::Ping => plain.clone(),
+            };
+            self.local(&mine, &near);
+            self.local(&near, &others);
+        }
+    }
+
     /// Addresses that a network may name on this gate.
     fn addressable(&self) -> Ranges {
         let classes = Classes::of(self.family);
         let mut set = self.own().minus(&classes.loopback).minus(&classes.multicast);
         if self.family == Family::V6 {
-            for (range, index) in &self.place.owned {
+            for (range, index) in &self.place.owned[self.family as usize] {
                 if *index != self.gate.index && range.meets(&classes.link) {
                     set = set.minus(range);
                 }
             }
-            let here = self.place.owned.iter().filter(|(_, index)| *index == self.gate.index);
+            let here =
+                self.place.owned[self.family as usize].iter().filter(|(_, index)| *index == self.gate.index);
             set = here.fold(set, |sum, (range, _)| sum.union(&range.minus(&classes.loopback)));
         }
         set
@@ -165,8 +225,10 @@ impl Walk<'_> {
                 .minus(&place.local[family])
                 .minus(&place.broadcast[family]),
             // IPv4 refuses its own addresses as senders (`fib_validate_source`), IPv6 does not.
-            (Transport::Datagram | Transport::Ping, Family::V4) => outside.minus(&place.local[family]),
-            (Transport::Datagram | Transport::Ping, Family::V6) => outside,
+            (Transport::Datagram | Transport::Raw | Transport::Ping, Family::V4) => {
+                outside.minus(&place.local[family])
+            }
+            (Transport::Datagram | Transport::Raw | Transport::Ping, Family::V6) => outside,
         }
     }
 
@@ -189,39 +251,64 @@ impl Walk<'_> {
         }
     }
 
-    /// Broadcasts of IPv4 and anycast of IPv6. What a program here sends so comes back on the gate
-    /// it left by (`ip_mc_output`), hence its own addresses among the senders.
+    /// Own addresses that can be the sender of what this gate sends and gets back itself
+    /// (`ip_mc_output`): on a real link no loopback address can.
+    fn echoed(&self) -> Ranges {
+        match self.gate.side {
+            Side::Loopback => self.own().clone(),
+            Side::Nobody | Side::Inside | Side::Overlay | Side::Outside => {
+                self.own().minus(&Classes::of(self.family).loopback)
+            }
+        }
+    }
+
+    /// Whether nobody but this computer's own programs can send here.
+    fn alone(&self) -> bool {
+        matches!(self.gate.side, Side::Loopback | Side::Nobody)
+    }
+
+    /// Broadcasts of IPv4 and anycast of IPv6. What a program here sends so on the gate that the
+    /// address belongs to comes back on it, hence its own addresses among the senders.
     fn broadcasts(&mut self) {
         let classes = Classes::of(self.family);
-        let outside = if self.gate.side == Side::Loopback { Ranges::default() } else { self.senders() };
-        let senders = outside.union(self.own());
-        let networks = self.taken(&self.place.broadcast[self.family as usize]);
-        self.push(networks, Ports::Own, senders.clone(), self.place.verdict);
+        let family = self.family as usize;
+        let strangers = if self.alone() { Ranges::default() } else { self.senders() };
+        let senders = strangers.union(&self.echoed());
+        let mine = of_interface(&self.place.owned_broadcast[family], self.gate.index);
+        let networks = self.taken(&self.place.broadcast[family]);
+        self.push(networks.and(&mine), Ports::Own, senders.clone(), self.place.verdict);
+        self.push(networks.minus(&mine), Ports::Own, strangers, self.place.verdict);
         let everybody = self.taken(&classes.broadcast);
         // Who has no address yet sends from 0.0.0.0 (RFC 2131).
-        let nameless =
-            if self.gate.side == Side::Loopback { Ranges::default() } else { classes.unspecified.clone() };
+        let nameless = if self.alone() { Ranges::default() } else { classes.unspecified.clone() };
         self.push(everybody, Ports::Own, senders.union(&nameless), self.place.verdict);
     }
 
-    /// A wildcard socket receives groups that others joined (`IP_MULTICAST_ALL`).
+    /// A wildcard socket receives groups that others joined (`IP_MULTICAST_ALL`). A dual-stack one
+    /// receives IPv4 groups only if it joined them itself (`inet6_create` leaves the option off),
+    /// which nobody can tell; hardly anybody joins 224.0.0.1, where everybody is.
     fn groups(&mut self) {
-        if self.bind.transport != Transport::Datagram {
-            return;
-        }
         let classes = Classes::of(self.family);
-        let groups = self.taken(&self.gate.groups[self.family as usize]);
-        let own = self.own().clone();
-        let alone = matches!(self.gate.side, Side::Loopback | Side::Nobody);
-        let senders = if alone { own.clone() } else { self.senders().union(&own) };
-        let near = groups.and(&classes.link_multicast).minus(&classes.interface_multicast);
-        let nameless = match (alone, self.family) {
+        let joined = &self.gate.groups[self.family as usize];
+        let mut groups = match (self.bind.transport, self.family) {
+            (Transport::Raw, Family::V6) => joined.clone(),
+            _ => self.taken(joined),
+        };
+        let own = self.echoed();
+        let senders = if self.alone() { own.clone() } else { self.senders().union(&own) };
+        let nameless = match (self.alone(), self.family) {
             (false, Family::V4) => classes.unspecified.clone(), // `ip_mc_validate_source`
             (true, Family::V4) | (_, Family::V6) => Ranges::default(),
         };
-        self.push(groups.and(&classes.interface_multicast), Ports::Own, own, self.place.verdict);
-        self.push(near, Ports::Own, senders.union(&nameless), self.place.verdict);
-        self.push(groups.minus(&classes.link_multicast), Ports::Own, senders, self.place.verdict);
+        let mut verdict = self.place.verdict;
+        if self.family == Family::V4 && self.bind.bound[Family::V6 as usize].is_some() {
+            groups = groups.minus(&Family::V4.one(std::net::Ipv4Addr::new(224, 0, 0, 1).into()));
+            verdict = Verdict::Unknown;
+        }
+        let near = groups.and(&classes.link_multicast).minus(&classes.interface_multicast);
+        self.push(groups.and(&classes.interface_multicast), Ports::Own, own, verdict);
+        self.push(near, Ports::Own, senders.union(&nameless), verdict);
+        self.push(groups.minus(&classes.link_multicast), Ports::Own, senders, verdict);
     }
 
     /// What an unread translation could bring here. Onto a loopback address it brings nothing from

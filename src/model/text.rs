@@ -148,7 +148,7 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
 
 /// Whether a character can be shown as it is: it neither moves the cursor nor hides or reorders
 /// its neighbours (Unicode categories Cc, Cf, Zl, Zp; the fillers, selectors and joiners that
-/// show nothing). Text of ours that quotes foreign text is judged by it once more before it is
+/// show nothing; what is no character at all). Text of ours that quotes foreign text is judged by it once more before it is
 /// printed for a human.
 pub fn harmless(c: char) -> bool {
     !c.is_control()
@@ -156,7 +156,7 @@ pub fn harmless(c: char) -> bool {
             0xad | 0x34f | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2
             | 0x115f..=0x1160 | 0x17b4..=0x17b5 | 0x180b..=0x180f
             | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0x3164 | 0xfe00..=0xfe0f | 0xfeff
-            | 0xffa0 | 0xfff0..=0xfffb | 0x110bd | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3
+            | 0xfdd0..=0xfdef | 0xffa0 | 0xfff0..=0xfffb | 0xfffe..=0xffff | 0x110bd | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3
             | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff)
 }
 

@@ -3,20 +3,30 @@
 
 #![forbid(unsafe_code)]
 
+mod cells;
 mod clean;
+mod github;
 mod human;
 pub mod json;
+mod jsonl;
+mod junit;
+mod markdown;
+mod problems;
+mod sarif;
 mod view;
 
 use std::io::{self, Write};
 
+pub use cells::sort;
 pub use clean::Clean;
-pub use human::sort;
+pub use json::v1::{ReadError, read_snapshot};
+pub use problems::problems;
 pub use view::{
     Ability, Column, Comparison, Disagreement, Examination, Explained, Format, ListOptions, Outcome,
     Question, RuleRow, SortKey, Style, Trace, Tried, View, Why,
 };
 
+use crate::model::Snapshot;
 use json::v1;
 
 /// Findings, exposed listeners and gaps.
@@ -27,6 +37,11 @@ pub fn audit(out: &mut dyn Write, format: Format, view: &View<'_>, style: &Style
     match format {
         Format::Human => human::audit(out, view, style),
         Format::Json => v1::write_report(out, view),
+        Format::Jsonl => jsonl::report(out, view),
+        Format::Sarif => sarif::report(out, view),
+        Format::Junit => junit::report(out, view),
+        Format::Github => github::report(out, view),
+        Format::Markdown => markdown::report(out, view),
     }
 }
 
@@ -44,6 +59,9 @@ pub fn list(
     match format {
         Format::Human => human::list(out, view, options, style),
         Format::Json => v1::write_inventory(out, view),
+        Format::Jsonl => jsonl::inventory(out, view),
+        Format::Markdown => markdown::inventory(out, view, options),
+        Format::Sarif | Format::Junit | Format::Github => unsupported(format),
     }
 }
 
@@ -70,6 +88,9 @@ pub fn why(
     match format {
         Format::Human => human::why(out, view, why, style),
         Format::Json => v1::write_why(out, view, why),
+        Format::Jsonl | Format::Markdown | Format::Sarif | Format::Junit | Format::Github => {
+            unsupported(format)
+        }
     }
 }
 
@@ -86,6 +107,9 @@ pub fn diff(
     match format {
         Format::Human => human::diff(out, comparison, style),
         Format::Json => v1::write_diff(out, comparison),
+        Format::Jsonl => jsonl::diff(out, comparison),
+        Format::Markdown => markdown::diff(out, comparison),
+        Format::Sarif | Format::Junit | Format::Github => unsupported(format),
     }
 }
 
@@ -97,6 +121,9 @@ pub fn rules(out: &mut dyn Write, format: Format, rules: &[RuleRow], style: &Sty
     match format {
         Format::Human => human::rules(out, rules, style),
         Format::Json => v1::write_rules(out, rules),
+        Format::Jsonl => jsonl::rules(out, rules),
+        Format::Markdown => markdown::rules(out, rules),
+        Format::Sarif | Format::Junit | Format::Github => unsupported(format),
     }
 }
 
@@ -113,5 +140,21 @@ pub fn doctor(
     match format {
         Format::Human => human::doctor(out, examination, style),
         Format::Json => v1::write_doctor(out, examination),
+        Format::Jsonl | Format::Markdown | Format::Sarif | Format::Junit | Format::Github => {
+            unsupported(format)
+        }
     }
+}
+
+/// The whole snapshot as a document of its own, which `read_snapshot` reads back.
+///
+/// # Errors
+/// What writing to `out` gives.
+pub fn snapshot(out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
+    v1::write_snapshot(out, snapshot)
+}
+
+fn unsupported(format: Format) -> io::Result<()> {
+    let message = format!("this answer has no form `{}`", format.name());
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }

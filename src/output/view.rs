@@ -10,26 +10,40 @@ use crate::model::{
 pub enum Format {
     Human,
     Json,
+    /// One object a line.
+    Jsonl,
+    Sarif,
+    Junit,
+    /// Workflow commands of GitHub Actions.
+    Github,
+    Markdown,
 }
 
 impl Format {
-    pub const ALL: &'static [Self] = &[Self::Human, Self::Json];
+    pub const ALL: &'static [Self] =
+        &[Self::Human, Self::Json, Self::Jsonl, Self::Sarif, Self::Junit, Self::Github, Self::Markdown];
+
+    /// Formats of a table of sockets, rules or differences; those for findings alone are left out.
+    pub const TABLES: &'static [Self] = &[Self::Human, Self::Json, Self::Jsonl, Self::Markdown];
+
+    /// Formats of `why` and `doctor`.
+    pub const SCREENS: &'static [Self] = &[Self::Human, Self::Json];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Human => "human",
             Self::Json => "json",
+            Self::Jsonl => "jsonl",
+            Self::Sarif => "sarif",
+            Self::Junit => "junit",
+            Self::Github => "github",
+            Self::Markdown => "markdown",
         }
     }
 
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|format| format.name() == name)
     }
-
-    /// Formats of a table of sockets, rules or differences; those for findings alone are left out.
-    pub const TABLES: &'static [Self] = &[Self::Human, Self::Json];
-    /// Formats of `why` and `doctor`.
-    pub const SCREENS: &'static [Self] = &[Self::Human, Self::Json];
 }
 
 /// How text for a human looks; the caller decides, from `--color`, the environment and the

@@ -17,7 +17,11 @@ mod blind;
 #[cfg(target_os = "linux")]
 mod churn;
 #[cfg(target_os = "linux")]
+mod enrich;
+#[cfg(target_os = "linux")]
 mod lab;
+#[cfg(target_os = "linux")]
+mod reach;
 #[cfg(target_os = "linux")]
 mod rules;
 
@@ -28,6 +32,7 @@ fn main() -> std::process::ExitCode {
         awkward::makers(),
         blind::makers(),
         churn::makers(),
+        enrich::makers(),
         // one line a module
     ]
     .concat();
@@ -41,6 +46,8 @@ fn main() -> std::process::ExitCode {
         blind::trials(),
         churn::trials(),
         rules::trials(),
+        reach::trials(),
+        enrich::trials(),
         // one line a module
     ];
     let trials = trials.into_iter().flatten().collect();

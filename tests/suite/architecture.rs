@@ -30,6 +30,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("firewall/expose.rs", &["model", "firewall"]),
     ("firewall/classes.rs", &["model", "firewall"]),
+    ("firewall/ranges.rs", &["model", "firewall"]),
+    ("firewall/place.rs", &["model", "firewall"]),
+    ("firewall/ways.rs", &["model", "firewall"]),
+    ("firewall/netlink.rs", &[]),
+    ("firewall/ask/filter.rs", &["model", "firewall"]),
+    ("firewall/ask/routes.rs", &["model", "firewall"]),
     ("firewall/suggest", &["model", "finding", "firewall"]),
     ("collect/join.rs", &["model", "collect"]),
     ("collect/linux/wire", &["model", "collect"]),

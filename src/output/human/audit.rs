@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
 use super::paint::{self, Painted, bold, faint};
+use super::screens;
 use super::table::{self, Head};
-use super::{cells, screens};
 use crate::finding::{Finding, Remedy, Severity};
 use crate::model::{Observation, Reach, SocketIndex, State};
+use crate::output::cells;
 use crate::output::clean::{fit, wrap};
 use crate::output::{Clean, Style, View};
 

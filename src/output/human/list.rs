@@ -2,8 +2,9 @@
 
 use std::io::{self, BufWriter, Write};
 
+use super::paint;
 use super::table::{self, Head};
-use super::{cells, paint};
+use crate::output::cells;
 use crate::output::json::v1::Ids;
 use crate::output::{Column, ListOptions, Style, View};
 

@@ -2,7 +2,7 @@
 //! of other programs reach it only through `model::Text` or `Clean`.
 
 mod audit;
-pub(crate) mod cells;
+
 mod list;
 mod paint;
 mod screens;
@@ -10,7 +10,7 @@ mod table;
 mod why;
 
 pub(crate) use audit::audit;
-pub use cells::sort;
+
 pub(crate) use list::list;
 pub(crate) use screens::{diff, doctor, gaps, rules};
 pub(crate) use why::why;

@@ -5,11 +5,11 @@ use std::io::{self, BufWriter, Write};
 use anstyle::AnsiColor;
 
 use super::audit::{field, place};
-use super::cells;
 use super::paint::{self, Painted, bold, colored, faint};
 use super::table::{self, Head};
 use crate::finding::ChangeKind;
 use crate::model::Observation;
+use crate::output::cells;
 use crate::output::{Clean, Comparison, Examination, RuleRow, Style, Tried, View};
 
 /// What could not be seen, why, and what lifts it.

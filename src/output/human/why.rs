@@ -4,8 +4,9 @@ use std::io::{self, BufWriter, Write};
 
 use super::audit::{field, place, remedy};
 use super::paint::{self, Painted, bold, faint};
-use super::{cells, screens};
+use super::screens;
 use crate::model::{Fact, Observation, Owner, Path, Text, Verdict};
+use crate::output::cells;
 use crate::output::json::v1::rfc3339;
 use crate::output::{Clean, Explained, Outcome, Style, View, Why};
 

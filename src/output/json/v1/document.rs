@@ -36,15 +36,17 @@ impl<'w> Document<'w> {
     }
 
     pub(super) fn list<T: Serialize>(&mut self, key: &str, items: impl Iterator<Item = T>) -> io::Result<()> {
+        let mut list = self.begin_list(key)?;
+        for item in items {
+            list.element(&item)?;
+        }
+        list.end()
+    }
+
+    pub(super) fn begin_list(&mut self, key: &str) -> io::Result<List<'_, 'w>> {
         self.key(key)?;
         self.out.write_all(b"[")?;
-        let mut before: &[u8] = b"\n";
-        for item in items {
-            self.out.write_all(before)?;
-            serde_json::to_writer(&mut self.out, &item)?;
-            before = b",\n";
-        }
-        self.out.write_all(b"]")
+        Ok(List { out: &mut self.out, before: b"\n" })
     }
 
     pub(super) fn object(
@@ -70,5 +72,25 @@ impl<'w> Document<'w> {
         self.started = true;
         serde_json::to_writer(&mut self.out, key)?;
         self.out.write_all(b":")
+    }
+}
+
+/// A list that is being written.
+pub(super) struct List<'d, 'w> {
+    out: &'d mut BufWriter<&'w mut dyn Write>,
+    /// What separates the next element from what stands before it.
+    before: &'static [u8],
+}
+
+impl List<'_, '_> {
+    pub(super) fn element<T: Serialize>(&mut self, item: &T) -> io::Result<()> {
+        self.out.write_all(self.before)?;
+        self.before = b",\n";
+        serde_json::to_writer(&mut self.out, item)?;
+        Ok(())
+    }
+
+    pub(super) fn end(self) -> io::Result<()> {
+        self.out.write_all(b"]")
     }
 }

@@ -10,15 +10,29 @@ mod socket;
 use std::io::{self, Write};
 
 use self::document::Document;
-use crate::model::{Snapshot, SocketIndex};
+use serde::Serialize;
+
+use crate::model::{Observation, Snapshot, SocketIndex};
 use crate::output::{Comparison, Examination, Question, RuleRow, View, Why};
 
+pub(crate) use self::report::{finding, undecided, visibility};
+pub(crate) use self::screens::changes;
 pub use self::snapshot::{ReadError, read_snapshot};
 pub(crate) use self::socket::Ids;
 
 /// RFC 3339 in UTC; `None` for a time that has no such form.
 pub(crate) fn rfc3339(nanoseconds: i64) -> Option<String> {
     socket::time(nanoseconds).map(|time| time.to_string())
+}
+
+/// A socket as it stands in `sockets`.
+pub(crate) fn socket<'s>(ids: &'s Ids<'s>, each: Observation<'s>) -> impl Serialize + use<'s> {
+    self::socket::SocketV1 { ids, each }
+}
+
+/// A rule as it stands in `rules`.
+pub(crate) fn rule(rule: &RuleRow) -> impl Serialize {
+    screens::RuleV1::from(rule)
 }
 
 /// Value of the key `schema` of every document.

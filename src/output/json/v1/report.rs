@@ -13,10 +13,17 @@ use crate::output::View;
 pub(super) fn head(document: &mut Document<'_>, view: &View<'_>) -> io::Result<()> {
     document.field("host", &HostV1::from(&view.snapshot.host))?;
     document.field("taken_at", &time(view.snapshot.taken_at).map(Shown))?;
-    document.object("visibility", |inner| {
-        inner.field("complete", &view.complete())?;
-        inner.list("gaps", view.snapshot.gaps.iter().map(GapV1::from))
-    })
+    document.field("visibility", &visibility(view))
+}
+
+pub(crate) fn visibility<'s>(view: &View<'s>) -> impl Serialize + use<'s> {
+    VisibilityV1 { complete: view.complete(), gaps: view.snapshot.gaps.iter().map(GapV1::from).collect() }
+}
+
+#[derive(Serialize)]
+struct VisibilityV1<'s> {
+    complete: bool,
+    gaps: Vec<GapV1<'s>>,
 }
 
 pub(super) fn sockets(document: &mut Document<'_>, view: &View<'_>) -> io::Result<()> {
@@ -27,14 +34,16 @@ pub(super) fn sockets(document: &mut Document<'_>, view: &View<'_>) -> io::Resul
 
 pub(super) fn findings(document: &mut Document<'_>, view: &View<'_>) -> io::Result<()> {
     let ids = Ids::new(view.snapshot);
-    document.list("findings", view.report.findings.iter().map(|finding| FindingV1 { ids: &ids, finding }))?;
-    document
-        .list("undecided", view.report.undecided.iter().map(|undecided| UndecidedV1 { ids: &ids, undecided }))
+    document.list("findings", view.report.findings.iter().map(|each| finding(&ids, each)))?;
+    document.list("undecided", view.report.undecided.iter().map(|each| undecided(&ids, each)))
 }
 
-/// A finding as one line of `--format jsonl`.
-pub(crate) fn finding_line<'s>(ids: &'s Ids<'s>, finding: &'s Finding) -> impl Serialize + use<'s> {
+pub(crate) fn finding<'s>(ids: &'s Ids<'s>, finding: &'s Finding) -> impl Serialize + use<'s> {
     FindingV1 { ids, finding }
+}
+
+pub(crate) fn undecided<'s>(ids: &'s Ids<'s>, undecided: &'s Undecided) -> impl Serialize + use<'s> {
+    UndecidedV1 { ids, undecided }
 }
 
 #[derive(Serialize)]
@@ -90,9 +99,9 @@ impl<'s> From<&'s Evidence> for EvidenceV1<'s> {
     }
 }
 
-struct FindingV1<'s> {
-    ids: &'s Ids<'s>,
-    finding: &'s Finding,
+pub(super) struct FindingV1<'s> {
+    pub(super) ids: &'s Ids<'s>,
+    pub(super) finding: &'s Finding,
 }
 
 impl Serialize for FindingV1<'_> {

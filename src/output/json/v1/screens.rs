@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 
 use super::document::Document;
-use super::report::{self, HostV1, RemedyV1};
+use super::report::{self, FindingV1, HostV1, RemedyV1};
 use super::socket::{Each, Ids, Pairs, Shown, SocketV1, time};
 use crate::finding::ChangeKind;
 use crate::output::{
@@ -70,39 +70,54 @@ pub(super) fn diff(document: &mut Document<'_>, comparison: &Comparison<'_>) -> 
     for (key, view) in [("before", before), ("after", after)] {
         document.object(key, |inner| report::head(inner, view))?;
     }
-    let (old, new) = (Ids::new(before.snapshot), Ids::new(after.snapshot));
-    document.list(
-        "changes",
-        changes.iter().map(|change| ChangeV1 {
-            change: change.kind.name(),
-            before: change.before.map(|at| SocketV1 { ids: &old, each: before.snapshot.observe(at) }),
-            after: change.after.map(|at| SocketV1 { ids: &new, each: after.snapshot.observe(at) }),
-            finding: change.finding.and_then(|at| match change.kind {
-                ChangeKind::Cleared => Some(report::finding_line(&old, before.report.findings.get(at)?)),
-                ChangeKind::Opened
-                | ChangeKind::Closed
-                | ChangeKind::Reach
-                | ChangeKind::Owner
-                | ChangeKind::Finding => Some(report::finding_line(&new, after.report.findings.get(at)?)),
-            }),
-        }),
-    )?;
+    let mut written = document.begin_list("changes")?;
+    self::changes(comparison, |change| written.element(&change))?;
+    written.end()?;
     let count = |kind: &ChangeKind| changes.iter().filter(|change| change.kind == *kind).count();
     let counts: Vec<_> = ChangeKind::ALL.iter().map(|kind| (kind.name(), count(kind))).collect();
     document.field("summary", &Pairs(&counts))
 }
 
+/// Hands every difference on, ready to be written.
+pub(crate) fn changes(
+    comparison: &Comparison<'_>,
+    mut write: impl FnMut(ChangeV1<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let Comparison { before, after, changes } = comparison;
+    let (old, new) = (Ids::new(before.snapshot), Ids::new(after.snapshot));
+    for change in *changes {
+        let (ids, report) = match change.kind {
+            ChangeKind::Cleared => (&old, before.report),
+            ChangeKind::Opened
+            | ChangeKind::Closed
+            | ChangeKind::Reach
+            | ChangeKind::Owner
+            | ChangeKind::Finding => (&new, after.report),
+        };
+        write(ChangeV1 {
+            change: change.kind.name(),
+            before: change.before.map(|at| SocketV1 { ids: &old, each: before.snapshot.observe(at) }),
+            after: change.after.map(|at| SocketV1 { ids: &new, each: after.snapshot.observe(at) }),
+            finding: change
+                .finding
+                .and_then(|at| report.findings.get(at))
+                .map(|finding| FindingV1 { ids, finding }),
+        })?;
+    }
+    Ok(())
+}
+
 #[derive(Serialize)]
-struct ChangeV1<'s, F: Serialize> {
+pub(crate) struct ChangeV1<'s> {
     change: &'static str,
     before: Option<SocketV1<'s>>,
     after: Option<SocketV1<'s>>,
-    finding: Option<F>,
+    finding: Option<FindingV1<'s>>,
 }
 
 /// A rule in a list of rules.
 #[derive(Serialize)]
-pub(super) struct RuleV1<'s> {
+pub(crate) struct RuleV1<'s> {
     id: &'s str,
     pack: &'s str,
     title: &'s str,

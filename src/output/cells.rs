@@ -12,7 +12,7 @@ use crate::output::json::v1::Ids;
 use crate::output::{Column, SortKey};
 
 /// Appends the cell to `out`.
-pub(super) fn write(out: &mut String, ids: &Ids<'_>, each: &Observation<'_>, column: Column) {
+pub(crate) fn write(out: &mut String, ids: &Ids<'_>, each: &Observation<'_>, column: Column) {
     let before = out.len();
     fill(out, ids, each, column);
     if out.len() == before {
@@ -83,7 +83,7 @@ fn joined(out: &mut String, values: impl Iterator<Item = String>) {
 }
 
 /// `docker:web`, or the first 12 digits of the id of a nameless one.
-pub(super) fn container(process: &Process) -> Option<String> {
+pub(crate) fn container(process: &Process) -> Option<String> {
     let container = process.container.known()?;
     let runtime = crate::output::Clean(&container.runtime);
     Some(match &container.name {
@@ -93,7 +93,7 @@ pub(super) fn container(process: &Process) -> Option<String> {
 }
 
 /// The names of ss(8).
-pub(super) fn netid(each: &Observation<'_>) -> String {
+pub(crate) fn netid(each: &Observation<'_>) -> String {
     let socket = each.socket;
     let prefix = match socket.protocol {
         Protocol::Unix => "u_",
@@ -130,7 +130,7 @@ pub(super) fn netid(each: &Observation<'_>) -> String {
 }
 
 /// The names of ss(8), where it has one.
-pub(super) fn state(state: State) -> &'static str {
+pub(crate) fn state(state: State) -> &'static str {
     match state {
         State::Listen => "LISTEN",
         State::Established => "ESTAB",
@@ -152,7 +152,7 @@ pub(super) fn state(state: State) -> &'static str {
 
 /// `ADDR%INTERFACE:PORT`, `*:PORT` for both families, a path, `@name`, `*:INODE` for a nameless
 /// UNIX socket, `ETHERTYPE:INTERFACE`, a netlink bus.
-pub(super) fn local(out: &mut String, each: &Observation<'_>) {
+pub(crate) fn local(out: &mut String, each: &Observation<'_>) {
     let socket = each.socket;
     match &socket.local {
         Endpoint::None if socket.protocol == Protocol::Netlink => bus(out, socket.protocol_number),
@@ -351,7 +351,7 @@ fn access(out: &mut String, each: &Observation<'_>) {
 }
 
 /// `nginx (pid 12)`, `redis-server (pid 9) and 2 more`, or why nobody is named.
-pub(super) fn who(each: &Observation<'_>) -> String {
+pub(crate) fn who(each: &Observation<'_>) -> String {
     let mut owners = each.owners();
     let Some(first) = owners.next() else {
         return match each.socket.owner_gap {
@@ -372,7 +372,7 @@ pub(super) fn who(each: &Observation<'_>) -> String {
 }
 
 /// The holder's program, user, unit, container and package, as far as they are known.
-pub(super) fn who_at_length(each: &Observation<'_>) -> String {
+pub(crate) fn who_at_length(each: &Observation<'_>) -> String {
     let mut words = vec![who(each)];
     let mut units = String::new();
     joined(&mut units, each.units().map(Text::to_string));
