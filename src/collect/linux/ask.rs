@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::wire::{inet_kind, remote_end, unix_name, vsock_end};
+use super::wire::{inet_kind, local_end, remote_end, unix_name, vsock_end};
 use crate::collect::table::{blank, kind_of, state_of};
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, SocketType, State, canonical};
 use crate::source::SocketAnswer;
@@ -49,6 +49,9 @@ pub fn understand(answer: &SocketAnswer, netns: NamespaceId) -> Socket {
     socket.v6only = answer.v6only;
     socket.local = end(protocol, &answer.name);
     socket.remote = end(protocol, &answer.peer);
+    if let Endpoint::Inet(address, port) = socket.local {
+        socket.local = local_end(protocol, address, port);
+    }
     if let Endpoint::Inet(address, port) = socket.remote {
         socket.remote = remote_end(address, port);
     }
@@ -158,6 +161,15 @@ fn ip_port(protocol: Protocol, port: u16) -> u16 {
 /// What is left when a socket may not be asked: the name of its protocol in /proc/net/protocols
 /// (`struct proto`), which its link tells to everybody who may read it.
 pub fn by_name(name: &[u8], inode: u64, netns: NamespaceId) -> Socket {
+    let protocol = protocol_by_name(name);
+    let mut socket = blank(protocol, netns);
+    socket.kind = inet_kind(protocol);
+    socket.inode = inode;
+    socket
+}
+
+/// `struct proto::name` of the kernel.
+pub(super) fn protocol_by_name(name: &[u8]) -> Protocol {
     const NAMES: [(&str, Protocol); 19] = [
         ("TCP", Protocol::Tcp),
         ("UDP", Protocol::Udp),
@@ -181,9 +193,5 @@ pub fn by_name(name: &[u8], inode: u64, netns: NamespaceId) -> Socket {
     ];
     let text = String::from_utf8_lossy(name);
     let plain = text.strip_suffix("v6").unwrap_or(&text);
-    let protocol = NAMES.iter().find(|each| each.0 == plain).map_or(Protocol::Other(0), |each| each.1);
-    let mut socket = blank(protocol, netns);
-    socket.kind = inet_kind(protocol);
-    socket.inode = inode;
-    socket
+    NAMES.iter().find(|each| each.0 == plain).map_or(Protocol::Other(0), |each| each.1)
 }

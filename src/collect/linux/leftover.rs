@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::proc_net;
 use super::sock_diag::{self, Place};
-use crate::model::{Endpoint, Namespace, OwnerGap, Protocol, Socket, SocketType, State};
+use crate::model::{Endpoint, Namespace, NamespaceId, OwnerGap, Protocol, Socket, SocketType, State};
 use crate::source::Source;
 
 /// Sockets whose queues are searched for descriptors in flight, at most.
@@ -41,8 +41,8 @@ pub(super) struct Circumstances<'c> {
     pub(super) namespaces: &'c [Namespace],
     /// Some process could not be looked into, or not even be seen.
     pub(super) hidden: bool,
-    /// Descriptors that wait in unread messages.
-    pub(super) in_flight: u64,
+    /// Descriptors that wait in unread messages of a namespace's UNIX sockets.
+    pub(super) in_flight: BTreeMap<NamespaceId, usize>,
 }
 
 /// Sorts sockets that have an inode and no holder.
@@ -62,19 +62,22 @@ pub(super) fn sort(
         } else if kernel.explains(source, socket, circumstances.namespaces) {
             socket.owner_gap = Some(OwnerGap::Kernel);
         } else {
-            rest.push(*at);
+            rest.push((socket.netns, *at));
         }
     }
-    // More sockets than waiting descriptors: nobody can tell which of them wait.
-    let gap = if circumstances.in_flight >= rest.len() as u64 {
-        Some(OwnerGap::InFlight)
-    } else if circumstances.hidden {
-        Some(OwnerGap::Hidden)
-    } else {
-        None
-    };
-    for at in rest {
-        sockets[at as usize].owner_gap = gap;
+    let otherwise = circumstances.hidden.then_some(OwnerGap::Hidden);
+    // The list is in order of namespaces.
+    for some in rest.chunk_by(|a, b| a.0 == b.0) {
+        let waiting = circumstances.in_flight.get(&some[0].0);
+        // More sockets than waiting descriptors: nobody can tell which of them wait.
+        let gap = if waiting.is_some_and(|waiting| *waiting >= some.len()) {
+            Some(OwnerGap::InFlight)
+        } else {
+            otherwise
+        };
+        for (_, at) in some {
+            sockets[*at as usize].owner_gap = gap;
+        }
     }
 }
 
@@ -107,29 +110,26 @@ impl Gone {
     }
 }
 
-/// Counts descriptors that wait in unread messages of UNIX sockets: `(socket, process, fd)` for
-/// each candidate with its holder.
+/// Counts the descriptors that wait in unread messages of UNIX sockets, per namespace.
+/// `holder_of`: task and descriptor through which a socket, known by its inode, can be looked at.
 pub(super) fn in_flight(
     source: &Source,
     sockets: &[Socket],
-    holder_of: impl Fn(u32) -> Option<(u32, i32)>,
-) -> u64 {
-    let may_hold = |socket: &Socket| {
+    holder_of: impl Fn(u64) -> Option<(u32, i32)>,
+) -> BTreeMap<NamespaceId, usize> {
+    let may_hold = |socket: &&Socket| {
         socket.protocol == Protocol::Unix
             && socket.state != State::Listen
             && (socket.queues.0 > 0 || socket.kind == SocketType::Dgram)
     };
-    let mut sum = 0;
-    for (at, socket) in (0_u32..).zip(sockets).filter(|(_, socket)| may_hold(socket)).take(QUEUES_LIMIT) {
-        if socket.inode == 0 {
-            // Not accepted yet: its messages wait where nobody can look.
-            sum += u64::from(socket.queues.0 > 0);
-        } else if let Some((pid, fd)) = holder_of(at) {
-            let text = source.process(pid).and_then(|process| process.read(&format!("fdinfo/{fd}")));
-            sum += text.map_or(0, |text| u64::from(proc_net::waiting_descriptors(&text)));
-        }
+    let mut found = BTreeMap::new();
+    for socket in sockets.iter().filter(may_hold).take(QUEUES_LIMIT) {
+        let Some((pid, fd)) = holder_of(socket.inode) else { continue };
+        let text = source.process(pid).and_then(|process| process.read(&format!("fdinfo/{fd}")));
+        let waiting = text.map_or(0, |text| proc_net::waiting_descriptors(&text));
+        *found.entry(socket.netns).or_default() += waiting as usize;
     }
-    sum
+    found
 }
 
 /// Ports that the kernel itself serves, per namespace, asked for when first needed.

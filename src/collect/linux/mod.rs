@@ -23,8 +23,10 @@ use super::gaps::Gaps;
 use super::join::{Found, Inodes, arrange};
 use super::table::Table;
 use super::{peers, roles};
-use crate::model::{Gap, Holder, NamespaceId, Process, ProcessId, Snapshot, Socket, Span, Wants};
-use crate::source::{NetnsPlace, Source};
+use crate::model::{
+    Gap, Holder, How, NamespaceId, OwnerGap, Process, ProcessId, Protocol, Snapshot, Socket, Span, Wants,
+};
+use crate::source::{NetnsPlace, SocketAnswer, Source, namespace_inode};
 
 /// See `collect::sockets`.
 pub(super) fn sockets(source: &Source, wants: &Wants) -> Snapshot {
@@ -34,6 +36,7 @@ pub(super) fn sockets(source: &Source, wants: &Wants) -> Snapshot {
         namespaces: Namespaces::own(source),
         table: Table::default(),
         gaps: Gaps::default(),
+        mptcp_among_tcp: BTreeSet::new(),
     };
     let taken_at = super::taken_at(source);
     let pids = look.pids();
@@ -41,6 +44,7 @@ pub(super) fn sockets(source: &Source, wants: &Wants) -> Snapshot {
     let mut walk = if wants.owners { proc_fd::walk(source, &pids) } else { Walk::default() };
     look.follow_descriptors(&walk);
     look.ask_the_unlisted(&walk);
+    look.tell_mptcp_from_tcp(&walk);
     let (mut sockets, unix_peers) = arrange(std::mem::take(&mut look.table), &source.own_sockets());
     let inodes = Inodes::of(&sockets);
     let ephemeral: Vec<_> = look.namespaces.list.iter().map(|each| ephemeral(source, each.inode)).collect();
@@ -72,6 +76,8 @@ struct Look<'s> {
     namespaces: Namespaces,
     table: Table,
     gaps: Gaps,
+    /// Namespaces in which MPTCP sockets look like TCP ones.
+    mptcp_among_tcp: BTreeSet<NamespaceId>,
 }
 
 impl Look<'_> {
@@ -102,7 +108,35 @@ impl Look<'_> {
 
     fn list_namespace(&mut self, id: NamespaceId) {
         let inode = self.namespaces.list[id.0 as usize].inode;
-        sock_diag::list(self.source, Place { inode, id }, &mut self.table, &mut self.gaps);
+        if !sock_diag::list(self.source, Place { inode, id }, &mut self.table, &mut self.gaps) {
+            self.mptcp_among_tcp.insert(id);
+        }
+    }
+
+    /// Finds the MPTCP sockets that the kernel lists as TCP: their descriptors tell.
+    fn tell_mptcp_from_tcp(&mut self, walk: &Walk) {
+        if self.mptcp_among_tcp.is_empty() {
+            return;
+        }
+        let doubtful: BTreeMap<u64, usize> = (0..)
+            .zip(&self.table.sockets)
+            .filter(|(_, socket)| {
+                socket.protocol == Protocol::Tcp && self.mptcp_among_tcp.contains(&socket.netns)
+            })
+            .map(|(at, socket)| (socket.inode, at))
+            .collect();
+        let mut asked = BTreeSet::new();
+        for held in walk.held.iter().filter(|held| held.how == How::Fd) {
+            let Some(at) = doubtful.get(&held.inode) else { continue };
+            if !asked.insert(held.inode) {
+                continue;
+            }
+            let pid = walk.processes[held.process as usize].0;
+            let name = self.source.process(pid).and_then(|process| process.protocol_name(held.fd));
+            if name.is_ok_and(|name| ask::protocol_by_name(&name) == Protocol::Mptcp) {
+                self.table.sockets[*at].protocol = Protocol::Mptcp;
+            }
+        }
     }
 
     /// Namespaces that somebody only holds open.
@@ -150,7 +184,7 @@ impl Look<'_> {
     fn ask_one(&mut self, walk: &Walk, references: &[Held]) {
         let inode = references[0].inode;
         let mut refusal = None;
-        for held in references.iter().filter(|held| held.how != crate::model::How::Ring).take(4) {
+        for held in references.iter().filter(|held| held.how != How::Ring).take(4) {
             match self.source.ask_socket(held.task, held.fd) {
                 Ok(answer) if answer.inode == inode => {
                     let Some(netns) = self.netns_of(&answer, held) else { return };
@@ -170,7 +204,7 @@ impl Look<'_> {
         let name = self.source.process(pid).and_then(|process| {
             let name = process.protocol_name(held.fd)?;
             let still = process.read_link(&format!("fd/{}", held.fd))?;
-            if crate::source::namespace_inode(&still, b"socket") == Some(inode) {
+            if namespace_inode(&still, b"socket") == Some(inode) {
                 Ok(name)
             } else {
                 Err(std::io::ErrorKind::NotFound.into())
@@ -192,7 +226,7 @@ impl Look<'_> {
 
     /// The namespace of a socket; `None` when it is not in question. One that is only known by
     /// this socket is entered through it, and listed.
-    fn netns_of(&mut self, answer: &crate::source::SocketAnswer, held: &Held) -> Option<NamespaceId> {
+    fn netns_of(&mut self, answer: &SocketAnswer, held: &Held) -> Option<NamespaceId> {
         if let Some(id) = answer.netns_cookie.and_then(|cookie| self.namespaces.with_cookie(cookie)) {
             return Some(id);
         }
@@ -225,7 +259,7 @@ impl Look<'_> {
 
     fn netns_of_process(&self, pid: u32) -> Option<NamespaceId> {
         let link = self.source.proc_link(&format!("{pid}/ns/net")).ok()?;
-        let inode = crate::source::namespace_inode(&link, b"net")?;
+        let inode = namespace_inode(&link, b"net")?;
         self.namespaces.known(inode)
     }
 
@@ -250,9 +284,7 @@ impl Look<'_> {
         if !leftover.is_empty() {
             let holders: BTreeMap<u64, (u32, i32)> =
                 walk.held.iter().map(|held| (held.inode, (held.task, held.fd))).collect();
-            let in_flight = leftover::in_flight(self.source, sockets, |at| {
-                holders.get(&sockets[at as usize].inode).copied()
-            });
+            let in_flight = leftover::in_flight(self.source, sockets, |inode| holders.get(&inode).copied());
             let circumstances =
                 Circumstances { namespaces: &self.namespaces.list, hidden: hidden.is_some(), in_flight };
             leftover::sort(self.source, sockets, &leftover, &circumstances);
@@ -269,10 +301,7 @@ impl Look<'_> {
             });
         }
         if let Some(mut gap) = hidden {
-            let hidden = sockets
-                .iter()
-                .filter(|socket| socket.owner_gap == Some(crate::model::OwnerGap::Hidden))
-                .count();
+            let hidden = sockets.iter().filter(|socket| socket.owner_gap == Some(OwnerGap::Hidden)).count();
             gap.what = format!("{}: {hidden} sockets have an owner that cannot be seen", gap.what);
             self.gaps.add(gap);
         }
@@ -299,7 +328,7 @@ impl Look<'_> {
             return Some(gap("processes of others are not shown", "/proc is mounted with hidepid", 1));
         }
         let pid_namespace = self.source.proc_link("thread-self/ns/pid").ok()?;
-        if crate::source::namespace_inode(&pid_namespace, b"pid") != Some(FIRST_PID_NAMESPACE) {
+        if namespace_inode(&pid_namespace, b"pid") != Some(FIRST_PID_NAMESPACE) {
             return Some(gap(
                 "processes outside of this container cannot be seen",
                 "sockwarden runs in a pid namespace of its own",
@@ -349,7 +378,7 @@ fn ownerless(sockets: &[Socket], inodes: &Inodes, walk: &Walk) -> Vec<u32> {
 
 /// Puts processes in order of pid and gives each socket its run of holders.
 fn hand_over(sockets: &mut [Socket], inodes: &Inodes, walk: Walk) -> (Vec<Process>, Vec<Holder>) {
-    let mut found: Vec<(u32, u32, i32, u8, u32, crate::model::How)> = Vec::with_capacity(walk.held.len());
+    let mut found: Vec<(u32, u32, i32, u8, u32, How)> = Vec::with_capacity(walk.held.len());
     for held in &walk.held {
         if let Found::One(at) = inodes.find(held.inode) {
             let pid = walk.processes[held.process as usize].0;

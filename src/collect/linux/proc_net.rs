@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::wire::{finish_inet, inet_kind, remote_end};
+use super::wire::{finish_inet, inet_kind, local_end, remote_end};
 use crate::collect::table::{Table, blank, kind_of, of_the_kernel};
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, SocketType, State, Text, canonical};
 
@@ -105,7 +105,7 @@ fn inet(protocol: Protocol, netns: NamespaceId, words: &Words<'_>) -> Option<Soc
     if raw {
         socket.protocol_number = Some(u32::from(port));
     }
-    socket.local = Endpoint::Inet(canonical(local), if raw { 0 } else { port });
+    socket.local = local_end(protocol, canonical(local), if raw { 0 } else { port });
     socket.remote = remote_end(canonical(remote), if raw { 0 } else { remote_port });
     socket.uid = words.decimal(7);
     socket.inode = words.decimal(9)?;
@@ -327,6 +327,17 @@ pub fn waiting_descriptors(fdinfo: &[u8]) -> u32 {
         .find_map(|line| line.strip_prefix(b"scm_fds:"))
         .and_then(|rest| std::str::from_utf8(rest).ok()?.trim().parse().ok())
         .unwrap_or(0)
+}
+
+/// How many sockets of a protocol, IPv6 included, a namespace has (/proc/net/protocols:
+/// `protocol size sockets …`).
+pub fn sockets_in_use(protocols: &[u8], name: &[u8]) -> u64 {
+    protocols
+        .split(|byte| *byte == b'\n')
+        .map(Words::of)
+        .filter(|words| words.get(0).strip_suffix(b"v6").unwrap_or(words.get(0)) == name)
+        .filter_map(|words| words.decimal::<u64>(2))
+        .fold(0, u64::saturating_add)
 }
 
 /// Paths of namespace files that are mounted somewhere (proc_pid_mountinfo(5)): inode of the

@@ -45,8 +45,9 @@ struct Question {
     fallback: &'static [(&'static str, File)],
 }
 
-/// Lists every socket of one namespace.
-pub(super) fn list(source: &Source, place: Place, table: &mut Table, gaps: &mut Gaps) {
+/// Lists every socket of one namespace. False when there are MPTCP sockets that the kernel lists
+/// among those of TCP only, for want of its module mptcp_diag.
+pub(super) fn list(source: &Source, place: Place, table: &mut Table, gaps: &mut Gaps) -> bool {
     let start = table.mark();
     let tcp = Question {
         again: "",
@@ -66,14 +67,22 @@ pub(super) fn list(source: &Source, place: Place, table: &mut Table, gaps: &mut 
         }
         Err(error) => unlisted(place, &tcp, &error, gaps),
     }
+    let mut told_apart = true;
     for question in questions("") {
-        settle(source, place, &question, table, gaps);
+        let found = settle(source, place, &question, table, gaps);
+        if question.protocol() == Protocol::Mptcp && !found {
+            told_apart = false;
+        }
     }
     for (name, file) in PROC_ONLY {
         if let Ok(text) = source.netns_file(place.inode, name) {
             proc_net::decode(*file, place.id, &text, table);
         }
     }
+    told_apart
+        || source
+            .netns_file(place.inode, "net/protocols")
+            .is_ok_and(|text| proc_net::sockets_in_use(&text, b"MPTCP") == 0)
 }
 
 /// Tables that no kernel offers over sock_diag.
@@ -168,11 +177,11 @@ fn questions(again: &'static str) -> Vec<Question> {
     ]
 }
 
-/// Asks, falls back, and says what is missing in the end.
-fn settle(source: &Source, place: Place, question: &Question, table: &mut Table, gaps: &mut Gaps) {
+/// Asks, falls back, and says what is missing in the end. False when the kernel has no such table.
+fn settle(source: &Source, place: Place, question: &Question, table: &mut Table, gaps: &mut Gaps) -> bool {
     let before = table.mark();
     let error = match ask(source, place, question, table) {
-        Ok(()) => return,
+        Ok(()) => return true,
         Err(error) => error,
     };
     table.cut_back(before);
@@ -185,9 +194,11 @@ fn settle(source: &Source, place: Place, question: &Question, table: &mut Table,
     }
     // A family that the kernel does not know has no sockets; one that it knows and cannot list
     // (vsock or XDP without their modules) is found through the descriptors of its holders.
-    if !read && !matches!(error, NetlinkError::Missing(_)) {
+    let missing = matches!(error, NetlinkError::Missing(_));
+    if !read && !missing {
         unlisted(place, question, &error, gaps);
     }
+    read || !missing
 }
 
 fn ask(source: &Source, place: Place, question: &Question, table: &mut Table) -> Result<(), NetlinkError> {

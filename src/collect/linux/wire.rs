@@ -136,12 +136,21 @@ fn sock_id(family: u8, id: &[u8], protocol: Protocol) -> Option<SockId> {
     // The "port" of a raw socket is its IP protocol (net/ipv4/raw.c).
     let shown = if protocol == Protocol::Raw { 0 } else { port };
     Some(SockId {
-        local: Endpoint::Inet(local, shown),
+        local: local_end(protocol, local, shown),
         remote: remote_end(remote, if protocol == Protocol::Raw { 0 } else { remote_port }),
         port,
         interface: u32_at(id, 36)?,
         cookie: cookie_at(id, 40)?,
     })
+}
+
+/// What has a port and has not got one yet is written as the wildcard address with port 0.
+pub(crate) fn local_end(protocol: Protocol, address: IpAddr, port: u16) -> Endpoint {
+    if port == 0 && address.is_unspecified() && protocol.has_ports() {
+        Endpoint::None
+    } else {
+        Endpoint::Inet(address, port)
+    }
 }
 
 /// No peer is written as the wildcard address with port 0.
@@ -150,9 +159,9 @@ pub(crate) fn remote_end(address: IpAddr, port: u16) -> Endpoint {
 }
 
 fn inet(protocol: Protocol, netns: NamespaceId, message: &[u8]) -> Option<Socket> {
+    const PROTOCOL: u16 = 10;
     const SKV6ONLY: u16 = 11;
-    const LOCALS: u16 = 15;
-    const PROTOCOL: u16 = 18;
+    const LOCALS: u16 = 12;
     let (family, state) = (u8_at(message, 0)?, u8_at(message, 1)?);
     let id = sock_id(family, message.get(4..52)?, protocol)?;
     let mut socket = blank(protocol, netns);
