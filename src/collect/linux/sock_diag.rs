@@ -287,7 +287,7 @@ fn inet(
     number: u16,
     fallback: &'static [(&'static str, File)],
 ) -> Question {
-    const REQ_PROTOCOL: u16 = 2;
+    const REQ_PROTOCOL: u16 = 3;
     const EXPERIMENTAL: u8 = 254;
     let mut payload = vec![0_u8; 56];
     payload[0] = family;

@@ -264,6 +264,11 @@ fn unix(netns: NamespaceId, message: &[u8]) -> Option<(Socket, u32)> {
     }
     let connects = matches!(socket.kind, SocketType::Stream | SocketType::Seqpacket);
     socket.state = state_of(state, connects, socket.local != Endpoint::None);
+    // To connect to a datagram socket makes that one "established" as well (unix_dgram_connect in
+    // net/unix/af_unix.c), although it still receives from everybody: only a peer of its own counts.
+    if socket.state == State::Established && !connects && peer == 0 {
+        socket.state = State::Unconnected;
+    }
     Some((socket, peer))
 }
 

@@ -153,17 +153,6 @@ pub(super) fn one_table(_: &[OsString]) -> io::Result<()> {
 
 /// Three descriptors, one of them high; a zombie child that once had them too; a stopped child.
 pub(super) fn many_descriptors(_: &[OsString]) -> io::Result<()> {
-    let (fd, want) = toy("TCP with three descriptors")?;
-    let mut fds = vec![fd.as_raw_fd()];
-    for at in [700, 900] {
-        // SAFETY: takes numbers only; nothing of ours has these descriptors.
-        fds.push(check(unsafe { libc::dup2(fd.as_raw_fd(), at) })?);
-    }
-    let zombie = sys::fork(|| Ok(()))?;
-    while !std::fs::read_to_string(format!("/proc/{zombie}/stat"))?.contains(") Z ") {
-        std::thread::yield_now();
-    }
-    want.owner(json!({"fds": fds})).keep(fd)?;
     let stopped = sys::fork(|| {
         let (fd, want) = toy("TCP of a stopped process")?;
         want.keep(fd)?;
@@ -171,9 +160,19 @@ pub(super) fn many_descriptors(_: &[OsString]) -> io::Result<()> {
         unsafe { libc::raise(libc::SIGSTOP) };
         sys::sleep_forever()
     })?;
-    while !std::fs::read_to_string(format!("/proc/{stopped}/stat"))?.contains(") T ") {
-        std::thread::yield_now();
+    let (fd, want) = toy("TCP with three descriptors")?;
+    let mut fds = vec![fd.as_raw_fd()];
+    for at in [700, 900] {
+        // SAFETY: takes numbers only; nothing of ours has these descriptors.
+        fds.push(check(unsafe { libc::dup2(fd.as_raw_fd(), at) })?);
     }
+    let zombie = sys::fork(|| Ok(()))?;
+    for (pid, state) in [(zombie, ") Z "), (stopped, ") T ")] {
+        while !std::fs::read_to_string(format!("/proc/{pid}/stat"))?.contains(state) {
+            std::thread::yield_now();
+        }
+    }
+    want.owner(json!({"fds": fds})).keep(fd)?;
     hold()
 }
 

@@ -127,12 +127,13 @@ fn connected(dir: &Path) -> io::Result<()> {
     Want::new("UNIX connection served", &served, fields)?.peer(near).keep(served)?;
     sys::keep([client]);
 
-    // Its other end waits in the queue of the listener and has no inode.
+    // Its other end waits in the queue of the listener: no table lists it, the listener counts it.
     let waiting = call(SOCK_STREAM, name)?;
     Want::new("UNIX client not yet accepted", &waiting, row("stream", "established", Value::Null))?
         .keep(waiting)?;
-    let fields = json!({"protocol": "unix", "type": "stream", "state": "established", "local": path(&file)});
-    Want::with_inode("UNIX not yet accepted", 0, fields)?.gap("not-yet-accepted").say()?;
+    let mut fields = row("stream", "listen", path(&file));
+    fields["recv_q"] = json!(1);
+    Want::new("UNIX listener with one waiting", &server, fields)?.say()?;
     sys::keep([server]);
 
     let file = dir.join("receiver");

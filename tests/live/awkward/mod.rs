@@ -212,7 +212,7 @@ fn half_open(stage: &mut Stage, home: &Netns, other: &Netns) -> Outcome {
 
 /// The kernel's own UDP sockets of a VXLAN link, in a namespace without any process.
 fn kernel_socket(stage: &mut Stage, empty: &Netns) -> Outcome {
-    empty.ip("link add vx0 type vxlan id 42 dstport 4789 local 127.0.0.1")?;
+    empty.ip("link add vx0 type vxlan id 42 dstport 4789")?;
     empty.ip("link set vx0 up")?;
     let inode = empty.run(|| {
         let text = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default();
@@ -224,7 +224,7 @@ fn kernel_socket(stage: &mut Stage, empty: &Netns) -> Outcome {
         inode: inode.ok_or("VXLAN has no socket")?,
         owners: vec![],
         fields: json!({
-            "protocol": "udp", "local": {"address": "127.0.0.1", "port": 4789},
+            "protocol": "udp", "local": {"address": "0.0.0.0", "port": 4789},
             "netns": {"inode": empty.inode()}, "owner_gap": "kernel",
         }),
         owner: json!({}),
