@@ -92,7 +92,9 @@ fn colored(
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
     decided(wish)
         .or_else(|| (wish.is_none() && set("NO_COLOR").is_some()).then_some(false))
-        .or_else(|| (wish.is_none() && set("CLICOLOR_FORCE").is_some_and(|value| value != "0")).then_some(true))
+        .or_else(|| {
+            (wish.is_none() && set("CLICOLOR_FORCE").is_some_and(|value| value != "0")).then_some(true)
+        })
         .or_else(|| if wish.is_none() { decided(setting) } else { None })
         .unwrap_or_else(|| terminal && set("TERM").as_deref() != Some(OsStr::new("dumb")))
 }

@@ -34,7 +34,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let mut abilities: Vec<Ability> = doctor::examine(&source).into_iter().map(row).collect();
     abilities.push(stage());
     let crossed = if args.cross_check { Some(doctor::cross::check(&source)) } else { None };
-    let (sources, disagreements) = crossed.map(|found| (found.sources, found.disagreements)).unwrap_or_default();
+    let (sources, disagreements) =
+        crossed.map(|found| (found.sources, found.disagreements)).unwrap_or_default();
     let disagreements: Vec<_> = disagreements.into_iter().map(disagreement).collect();
     let snapshot = crate::scan::gather(&source, &super::filter::NOTHING);
     let examination = Examination {
@@ -47,7 +48,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     session.console.answer(|out| output::doctor(out, format, &examination, &session.console.style))?;
     let limited = abilities.iter().any(|each| matches!(each.tried, Tried::Limited | Tried::Refused));
     let threshold = args.fail_on.unwrap_or(Threshold::Never);
-    let violated = !disagreements.is_empty() && matches!(threshold, Threshold::From(least) if least <= Severity::High);
+    let violated =
+        !disagreements.is_empty() && matches!(threshold, Threshold::From(least) if least <= Severity::High);
     Ok(Exit::of(violated, args.strict, !limited))
 }
 

@@ -64,7 +64,8 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// Every fault with its place, on standard error.
 pub(crate) fn show(problems: &[Problem]) {
     for problem in problems {
-        let before = &problem.source[..problem.span.as_ref().map_or(0, |span| span.start.min(problem.source.len()))];
+        let before =
+            &problem.source[..problem.span.as_ref().map_or(0, |span| span.start.min(problem.source.len()))];
         let line = before.matches('\n').count() + 1;
         let text = format!("{}:{line}: {}", problem.file, problem.message);
         super::console::say(&format!("{}\n", Text::from(text)));
@@ -108,7 +109,8 @@ pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
     candidates
         .into_iter()
         .map(|each| {
-            let begins = word.len() >= 3 && each.len() >= 3 && (word.starts_with(each) || each.starts_with(&*word));
+            let begins =
+                word.len() >= 3 && each.len() >= 3 && (word.starts_with(each) || each.starts_with(&*word));
             (if begins { 1 } else { distance(&word, each) }, each)
         })
         .filter(|&(edits, each)| edits <= each.chars().count().max(3).div_ceil(3))

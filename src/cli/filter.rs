@@ -79,11 +79,14 @@ keys! {
 
 /// The text below `--help`: every key with its meaning.
 pub(crate) fn explanation() -> String {
-    let mut text = String::from("Filter words (key:value; same key = or, different keys = and, `not` negates):\n");
+    let mut text =
+        String::from("Filter words (key:value; same key = or, different keys = and, `not` negates):\n");
     for key in Key::ALL {
         text.push_str(&format!("  {:<10} {}\n", key.name(), key.says()));
     }
-    text.push_str("Values may hold globs (* ?) that cover the whole value; `any` and `none` work with every key.");
+    text.push_str(
+        "Values may hold globs (* ?) that cover the whole value; `any` and `none` work with every key.",
+    );
     text
 }
 
@@ -268,8 +271,11 @@ impl Key {
         let shown = Text::from(value);
         let impossible = || Usage::new(format!("`{shown}` is impossible for `{}:`", self.name()));
         if value.is_empty() {
-            return Err(Usage::new(format!("`{}:` has no value", self.name()))
-                .help(format!("{}:any is whatever has one, {}:none what has none", self.name(), self.name())));
+            return Err(Usage::new(format!("`{}:` has no value", self.name())).help(format!(
+                "{}:any is whatever has one, {}:none what has none",
+                self.name(),
+                self.name()
+            )));
         }
         // `none` is a class of reach of its own: "no packet of anybody gets in".
         match value {
@@ -375,7 +381,9 @@ impl Key {
                 Self::Container => {
                     facts.unknown |= process.container.is_unknown();
                     if let Some(container) = process.container.known() {
-                        facts.values.extend(container.name.as_ref().map(|n| Value::Bytes(n.as_bytes().into())));
+                        facts
+                            .values
+                            .extend(container.name.as_ref().map(|n| Value::Bytes(n.as_bytes().into())));
                         let id = container.id.as_bytes();
                         facts.values.push(Value::Bytes(id.into()));
                         // What `docker ps` prints.

@@ -22,7 +22,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Table")]
     columns: Vec<String>,
     /// Columns to sort by, separated by commas; -NAME turns the order around
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Table")]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        help_heading = "Table"
+    )]
     sort: Vec<String>,
     /// Only the process ids of the holders, one a line
     #[arg(long, conflicts_with_all = ["columns", "sort", "json", "format"], help_heading = "Table")]
@@ -73,7 +79,8 @@ struct Letters {
 
 impl Letters {
     fn any(&self) -> bool {
-        let Self { tcp, udp, unix, raw, listening, all, numeric, processes, ipv4, ipv6, no_header: _ } = *self;
+        let Self { tcp, udp, unix, raw, listening, all, numeric, processes, ipv4, ipv6, no_header: _ } =
+            *self;
         tcp || udp || unix || raw || listening || all || numeric || processes || ipv4 || ipv6
     }
 
@@ -85,7 +92,8 @@ impl Letters {
             (self.unix, &[Protocol::Unix]),
             (self.raw, &[Protocol::Raw, Protocol::Icmp]),
         ];
-        let wanted: Vec<_> = named.into_iter().filter(|(on, _)| *on).flat_map(|(_, p)| p.iter().copied()).collect();
+        let wanted: Vec<_> =
+            named.into_iter().filter(|(on, _)| *on).flat_map(|(_, p)| p.iter().copied()).collect();
         if !wanted.is_empty() {
             return Some(wanted);
         }
@@ -175,10 +183,7 @@ fn columns(args: &Args) -> Result<Vec<Column>, Usage> {
         let drop = |column: &Column| whole || !matches!(column, Column::Unit | Column::Container);
         return Ok(Column::usual(whole).into_iter().filter(drop).collect());
     }
-    args.columns
-        .iter()
-        .map(|name| Column::from_name(name).ok_or_else(|| no_column(name)))
-        .collect()
+    args.columns.iter().map(|name| Column::from_name(name).ok_or_else(|| no_column(name))).collect()
 }
 
 fn sort_key(word: &str) -> Result<SortKey, Usage> {

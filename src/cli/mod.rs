@@ -94,8 +94,8 @@ fn reordered(mut arguments: Vec<OsString>) -> Vec<OsString> {
         let words = [OsString::from("sockwarden"), OsString::from("audit")];
         words.into_iter().chain(arguments[1..until].iter().cloned())
     };
-    let split = (2..arguments.len())
-        .find(|&at| is_command(&arguments[at]) && Cli::try_parse_from(front(at)).is_ok());
+    let split =
+        (2..arguments.len()).find(|&at| is_command(&arguments[at]) && Cli::try_parse_from(front(at)).is_ok());
     let command = split.map_or_else(|| OsString::from("audit"), |at| arguments.remove(at));
     arguments.insert(1.min(arguments.len()), command);
     arguments

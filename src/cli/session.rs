@@ -75,7 +75,8 @@ impl Session {
         let snapshot = match &scope.from {
             None => self.gather(&live()?, wants),
             Some(place) if place.is_dir() => {
-                let recorded = Source::recorded(place).with_context(|| format!("cannot read {}", shown(place)))?;
+                let recorded =
+                    Source::recorded(place).with_context(|| format!("cannot read {}", shown(place)))?;
                 self.gather(&recorded, wants)
             }
             Some(file) => read(file)?,
@@ -111,7 +112,12 @@ impl Session {
     }
 
     /// The exit code, and the last words for the curious.
-    pub(crate) fn end(&self, view: &View<'_>, threshold: Option<Threshold>, strict: bool) -> anyhow::Result<Exit> {
+    pub(crate) fn end(
+        &self,
+        view: &View<'_>,
+        threshold: Option<Threshold>,
+        strict: bool,
+    ) -> anyhow::Result<Exit> {
         self.console.detail(&format!(
             "{} sockets shown, {:.1} ms in all",
             view.selection.len(),
@@ -135,7 +141,9 @@ fn read(file: &Path) -> anyhow::Result<Snapshot> {
     }
     let bytes = std::fs::read(file).with_context(context)?;
     v1::read_snapshot(&bytes).map_err(|error| {
-        Usage::new(format!("{} is not a snapshot that can be read: {error}", shown(file))).help(MADE_BY).into()
+        Usage::new(format!("{} is not a snapshot that can be read: {error}", shown(file)))
+            .help(MADE_BY)
+            .into()
     })
 }
 
@@ -149,7 +157,11 @@ impl Subject {
         wanted: impl Fn(&Observation<'_>) -> bool,
     ) -> Vec<SocketIndex> {
         let in_scope = |seen: &Observation<'_>| !scope.own_namespace_only || seen.namespace().own;
-        self.snapshot.observations().filter(|seen| in_scope(seen) && wanted(seen)).map(|seen| seen.index).collect()
+        self.snapshot
+            .observations()
+            .filter(|seen| in_scope(seen) && wanted(seen))
+            .map(|seen| seen.index)
+            .collect()
     }
 
     /// What the rules say of a selection. Findings about suppressions have no socket and belong to

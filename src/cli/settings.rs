@@ -297,7 +297,10 @@ mod tests {
     #[test]
     fn the_users_file_wins_over_the_systems_and_both_say_where() {
         let folder = tempfile::tempdir().unwrap();
-        write(&folder.path().join("etc/config.toml"), "[host]\nupstream = \"direct\"\n[scan]\nstrict = true\n");
+        write(
+            &folder.path().join("etc/config.toml"),
+            "[host]\nupstream = \"direct\"\n[scan]\nstrict = true\n",
+        );
         write(&folder.path().join("home/config.toml"), "\n[host]\nupstream = \"router\"\n");
         let settings = load(folder.path()).unwrap();
         assert_eq!(settings.upstream(), Some(Upstream::Router));

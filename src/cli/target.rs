@@ -11,10 +11,17 @@ use crate::model::{Endpoint, Observation, Protocol, Text};
 /// `pid:N` and `container:NAME` are filter words.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Target {
-    Port { protocol: Option<Protocol>, address: Option<IpAddr>, port: u16 },
+    Port {
+        protocol: Option<Protocol>,
+        address: Option<IpAddr>,
+        port: u16,
+    },
     Abstract(Vec<u8>),
     /// The path as written, and where it leads when symbolic links are followed.
-    Path { written: Vec<u8>, resolved: Option<Vec<u8>> },
+    Path {
+        written: Vec<u8>,
+        resolved: Option<Vec<u8>>,
+    },
     Words(Filter),
 }
 
@@ -46,7 +53,8 @@ impl Target {
         match first {
             Some(word) if words.len() > 1 => {
                 let word = Text::from(word.as_encoded_bytes());
-                Err(Usage::new(format!("`{word}` is no filter word")).help("one target at a time, or filter words"))
+                Err(Usage::new(format!("`{word}` is no filter word"))
+                    .help("one target at a time, or filter words"))
             }
             Some(word) => {
                 let word = Text::from(word.as_encoded_bytes());
@@ -115,7 +123,8 @@ fn one(text: &str) -> Result<Option<Target>, Usage> {
     let Some((host, number)) = text.rsplit_once(':') else { return Ok(None) };
     if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let address: std::net::Ipv6Addr = inner.parse().map_err(|_| {
-            Usage::new(format!("`{}` is no IPv6 address", Text::from(inner))).help("write [::1]:8080, without a scope")
+            Usage::new(format!("`{}` is no IPv6 address", Text::from(inner)))
+                .help("write [::1]:8080, without a scope")
         })?;
         let address = Some(IpAddr::V6(address).to_canonical());
         return Ok(Some(Target::Port { protocol: None, address, port: port(number)? }));
@@ -128,7 +137,9 @@ fn one(text: &str) -> Result<Option<Target>, Usage> {
         return Err(Usage::new(format!("`{}` has no brackets", Text::from(text))).help("write [::1]:8080"));
     }
     if host == "localhost" {
-        return Err(Usage::new("names are not looked up").help(format!("write 127.0.0.1:{number} or [::1]:{number}")));
+        return Err(
+            Usage::new("names are not looked up").help(format!("write 127.0.0.1:{number} or [::1]:{number}"))
+        );
     }
     Ok(None)
 }

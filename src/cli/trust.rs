@@ -33,7 +33,9 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn into_problem(self, file: &Path) -> Problem {
         let (message, help) = match self {
-            Self::Untrusted(message) => (message, Some(format!("chown root {0}; chmod go-w {0}", shown(file)))),
+            Self::Untrusted(message) => {
+                (message, Some(format!("chown root {0}; chmod go-w {0}", shown(file))))
+            }
             Self::Unreadable(error) => (error.to_string(), None),
         };
         Problem { file: shown(file), source: Arc::from(""), span: None, message, help }

@@ -24,8 +24,7 @@ pub fn stories(snapshot: &Snapshot) -> Vec<Story> {
             held.entry(owner.id).or_default().push(seen);
         }
     }
-    let mut stories: Vec<_> =
-        held.iter().map(|(id, sockets)| (snapshot.process(*id), sockets)).collect();
+    let mut stories: Vec<_> = held.iter().map(|(id, sockets)| (snapshot.process(*id), sockets)).collect();
     stories.sort_by_key(|(process, _)| process.pid);
     stories.into_iter().filter_map(|(process, sockets)| story(process, sockets)).collect()
 }
@@ -138,7 +137,10 @@ mod tests {
         (call.remote, call.role) = (endpoint("198.51.100.1:6969"), Role::Outbound);
         let told = stories(&sample.snapshot);
         assert_eq!(told.len(), 1);
-        assert_eq!((told[0].who.as_str(), told[0].what.as_str()), ("swarm (pid 7)", "is a server and a client at once"));
+        assert_eq!(
+            (told[0].who.as_str(), told[0].what.as_str()),
+            ("swarm (pid 7)", "is a server and a client at once")
+        );
         assert_eq!(
             told[0].lines,
             [
@@ -160,7 +162,13 @@ mod tests {
         unix(&mut sample, "/run/notes.sock", 7, Role::Inbound, 1);
         unix(&mut sample, "", 8, Role::Outbound, 0);
         let told = stories(&sample.snapshot);
-        assert_eq!(told[0].lines, ["It was called by editor on this computer, over the UNIX socket /run/notes.sock."]);
-        assert_eq!(told[1].lines, ["It called store on this computer, over the UNIX socket /run/notes.sock."]);
+        assert_eq!(
+            told[0].lines,
+            ["It was called by editor on this computer, over the UNIX socket /run/notes.sock."]
+        );
+        assert_eq!(
+            told[1].lines,
+            ["It called store on this computer, over the UNIX socket /run/notes.sock."]
+        );
     }
 }

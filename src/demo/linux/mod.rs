@@ -78,8 +78,10 @@ fn ourselves(name: &str) -> Command {
 fn refusal(why: impl Into<String>) -> Refusal {
     Refusal {
         why: why.into(),
-        help: Some("run `sudo sockwarden demo`, or allow user namespaces (sysctl user.max_user_namespaces, \
-                    kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"),
+        help: Some(
+            "run `sudo sockwarden demo`, or allow user namespaces (sysctl user.max_user_namespaces, \
+                    kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)",
+        ),
     }
 }
 
@@ -130,7 +132,8 @@ impl Stage {
     /// When the network cannot be configured or a program does not start.
     pub fn open() -> Result<Self, Refusal> {
         let folder = folder().ok_or_else(|| refusal("not on the stage"))?;
-        Self::build(folder).map_err(|error| refusal(format!("the private network could not be set up: {error}")))
+        Self::build(folder)
+            .map_err(|error| refusal(format!("the private network could not be set up: {error}")))
     }
 
     fn build(folder: &Path) -> io::Result<Self> {

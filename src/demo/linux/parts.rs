@@ -31,7 +31,8 @@ pub(super) fn play(part: &str, words: &[OsString]) -> io::Result<()> {
             hold((listener, guest))
         }
         "store" => {
-            let (inet, unix) = (TcpListener::bind((Ipv4Addr::LOCALHOST, NOTES))?, UnixListener::bind(path()?)?);
+            let (inet, unix) =
+                (TcpListener::bind((Ipv4Addr::LOCALHOST, NOTES))?, UnixListener::bind(path()?)?);
             ready()?;
             let guest = greet(&inet)?;
             let (mut local, _) = unix.accept()?;

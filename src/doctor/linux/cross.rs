@@ -51,7 +51,9 @@ impl List {
     fn of(name: &'static str, sockets: &[Socket], own: &[u64]) -> Self {
         let mut list = Self::new(name, |_| true);
         for socket in sockets {
-            let Some(key) = key(socket).filter(|_| socket.inode == 0 || !own.contains(&socket.inode)) else { continue };
+            let Some(key) = key(socket).filter(|_| socket.inode == 0 || !own.contains(&socket.inode)) else {
+                continue;
+            };
             // Neither bound TCP nor unbound netlink sockets stand in the kernel's text tables.
             let idle = matches!(socket.state, State::Bound | State::Unconnected | State::Closed);
             let silent = idle && matches!(key, Key::Tcp(..) | Key::Inode(Protocol::Netlink, _));
@@ -226,7 +228,15 @@ fn probed(lists: &[List], probe: &Probe) -> BTreeMap<Key, Disagreement> {
     let held = probe.held.iter().map(|&(kind, port)| {
         let note = Some("something holds this port and is hidden from every table".to_owned());
         let key = Key::Held(kind, port);
-        (key.clone(), Disagreement { what: described(&key), seen_by: vec![PROBE.to_owned()], missed_by: others(), note })
+        (
+            key.clone(),
+            Disagreement {
+                what: described(&key),
+                seen_by: vec![PROBE.to_owned()],
+                missed_by: others(),
+                note,
+            },
+        )
     });
     let free = probe.free.iter().map(|&address| {
         let key = Key::Free(address);
@@ -259,11 +269,15 @@ mod tests {
 
     #[test]
     fn a_socket_that_one_source_lacks_is_named_with_both_sides() {
-        let lists = [list(OURS, &[22], |_| true), list(TEXT, &[22, 31337], |_| true), list(NETSTAT2, &[], |_| false)];
+        let lists =
+            [list(OURS, &[22], |_| true), list(TEXT, &[22, 31337], |_| true), list(NETSTAT2, &[], |_| false)];
         let found: Vec<_> = compare(&lists).into_values().collect();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].what, "tcp 0.0.0.0:31337");
-        assert_eq!((found[0].seen_by.as_slice(), found[0].missed_by.as_slice()), (&[TEXT.to_owned()][..], &[OURS.to_owned()][..]));
+        assert_eq!(
+            (found[0].seen_by.as_slice(), found[0].missed_by.as_slice()),
+            (&[TEXT.to_owned()][..], &[OURS.to_owned()][..])
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The tries, on Linux.
 
 pub(super) mod cross;
-mod probe;
 mod ports;
+mod probe;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -102,7 +102,9 @@ impl<'s> Tries<'s> {
             }
             "netns-enter" => self.namespaces(),
             "bound-tcp" => self.bound(),
-            "interfaces" => self.ask(0, &probe::links(), "who can reach a socket is told from its address alone"),
+            "interfaces" => {
+                self.ask(0, &probe::links(), "who can reach a socket is told from its address alone")
+            }
             "nftables" => self.ask(
                 12,
                 &probe::nft_tables(),
@@ -113,7 +115,9 @@ impl<'s> Tries<'s> {
             "units" => self.units(),
             "firmware" => self.firmware(),
             _ => match probe::diag(id) {
-                Some(request) => self.ask(4, &request, "it is read from /proc/net, with fewer facts, where that lists it"),
+                Some(request) => {
+                    self.ask(4, &request, "it is read from /proc/net, with fewer facts, where that lists it")
+                }
                 None => absent("unknown to this version"),
             },
         }
@@ -134,16 +138,25 @@ impl<'s> Tries<'s> {
         let mounts = String::from_utf8_lossy(&mounts);
         let hidden = mounts.lines().any(|line| {
             let proc = line.split(' ').nth(4) == Some("/proc");
-            proc && ["hidepid=1", "hidepid=2", "hidepid=4", "hidepid=invisible", "hidepid=ptraceable", "hidepid=noaccess"]
-                .iter()
-                .any(|option| line.contains(option))
+            proc && [
+                "hidepid=1",
+                "hidepid=2",
+                "hidepid=4",
+                "hidepid=invisible",
+                "hidepid=ptraceable",
+                "hidepid=noaccess",
+            ]
+            .iter()
+            .any(|option| line.contains(option))
         });
         let seen = self.pids.len();
         let whole = self.each(|process| process.read("status").map(|_| ())).refused == 0;
         if hidden && !(whole && self.source.process(1).is_ok_and(|first| first.read("stat").is_ok())) {
             return Found {
                 state: State::Limited,
-                detail: format!("{seen} processes seen; /proc is mounted with hidepid, the others are invisible"),
+                detail: format!(
+                    "{seen} processes seen; /proc is mounted with hidepid, the others are invisible"
+                ),
                 remedy: Some(lift("CAP_SYS_PTRACE")),
             };
         }
@@ -190,7 +203,8 @@ impl<'s> Tries<'s> {
         let own = self.source.own_netns();
         let mut places = BTreeMap::new();
         for pid in &self.pids {
-            let inode = self.source.process(*pid).and_then(|process| process.stat("ns/net")).map(|stat| stat.inode);
+            let inode =
+                self.source.process(*pid).and_then(|process| process.stat("ns/net")).map(|stat| stat.inode);
             if let Ok(inode) = inode {
                 places.entry(inode).or_insert(*pid);
             }
@@ -221,11 +235,13 @@ impl<'s> Tries<'s> {
             Ok(_) => works_with("the kernel answers"),
             Err(NetlinkError::Missing(error)) => absent(format!("not in this kernel ({error}); {costs}")),
             Err(NetlinkError::Refused(error)) => refused(format!("{error}; {costs}"), "CAP_NET_ADMIN"),
-            Err(error @ (NetlinkError::Interrupted | NetlinkError::Short | NetlinkError::Failed(_))) => Found {
-                state: State::Limited,
-                detail: format!("{error}; {costs}"),
-                remedy: Some("run it again".to_owned()),
-            },
+            Err(error @ (NetlinkError::Interrupted | NetlinkError::Short | NetlinkError::Failed(_))) => {
+                Found {
+                    state: State::Limited,
+                    detail: format!("{error}; {costs}"),
+                    remedy: Some("run it again".to_owned()),
+                }
+            }
         }
     }
 
@@ -244,7 +260,8 @@ impl<'s> Tries<'s> {
                 Ok(text) => found.push(String::from_utf8_lossy(&text).lines().count()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    let costs = "whether packets are filtered is unknown, and so is every reach beyond this computer";
+                    let costs =
+                        "whether packets are filtered is unknown, and so is every reach beyond this computer";
                     return refused(format!("/proc/{name}: {error}; {costs}"), "CAP_NET_ADMIN");
                 }
             }
@@ -281,7 +298,11 @@ impl<'s> Tries<'s> {
     fn units(&self) -> Found {
         let groups = self.each(|process| process.read("cgroup"));
         if groups.refused > 0 || groups.works == 0 {
-            return groups.found("processes", "units and containers of the others stay unknown", "CAP_SYS_PTRACE");
+            return groups.found(
+                "processes",
+                "units and containers of the others stay unknown",
+                "CAP_SYS_PTRACE",
+            );
         }
         let runs = self.source.root(0).and_then(|root| root.stat("/run/systemd/system").map(drop)).is_ok();
         let service = if runs { "systemd runs here" } else { "no systemd runs here" };
@@ -294,7 +315,9 @@ impl<'s> Tries<'s> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 absent("no such thing here; set [host] upstream in the configuration")
             }
-            Err(error) => refused(format!("{error}; set [host] upstream in the configuration"), "CAP_DAC_READ_SEARCH"),
+            Err(error) => {
+                refused(format!("{error}; set [host] upstream in the configuration"), "CAP_DAC_READ_SEARCH")
+            }
         }
     }
 }
