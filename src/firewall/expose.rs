@@ -11,6 +11,8 @@ use crate::model::{
     Role, Snapshot, Socket, Text, Upstream, Verdict,
 };
 
+/// The gap that says for how many sockets nobody could tell the interface they are bound to.
+const DEVICE_GAP: &str = "bound-interface-unread";
 /// The gap that says for how many sockets a packet filter exists whose verdict is not known.
 const FILTER_GAP: &str = "filter-unread";
 
@@ -21,13 +23,17 @@ pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
         snapshot.namespaces.iter().map(|each| Place::new(each, &snapshot.host, upstream)).collect();
     let mut shapes: BTreeMap<(NamespaceId, Bind), Shape> = BTreeMap::new();
     let mut filtered: BTreeMap<NamespaceId, u64> = BTreeMap::new();
+    let mut unbound = 0;
     for index in 0..snapshot.sockets.len() {
         let exposure = match receives(&snapshot.sockets[index]) {
             Receives::Nothing => None,
             Receives::Locally(reach) => Some(Exposure { reach, certain: true, paths: Vec::new() }),
             Receives::Untold => Some(untold()),
-            Receives::Network(bind, port) => {
+            Receives::Network(mut bind, port) => {
                 let netns = snapshot.sockets[index].netns;
+                // Only Linux has such binds, and there a namespace has an inode.
+                bind.maybe_device &= snapshot.namespace(netns).inode != 0;
+                unbound += u64::from(bind.maybe_device);
                 let shape = shapes
                     .entry((netns, bind))
                     .or_insert_with(|| Shape::new(&places, &snapshot.namespaces, netns, &bind));
@@ -39,8 +45,20 @@ pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
         };
         snapshot.sockets[index].exposure = exposure.map(Box::new);
     }
-    snapshot.gaps.retain(|gap| gap.id != FILTER_GAP);
+    snapshot.gaps.retain(|gap| gap.id != FILTER_GAP && gap.id != DEVICE_GAP);
     snapshot.gaps.extend(filter_gap(&snapshot.namespaces, &filtered));
+    snapshot.gaps.extend((unbound > 0).then(|| device_gap(unbound)));
+}
+
+fn device_gap(count: u64) -> Gap {
+    Gap {
+        id: DEVICE_GAP.into(),
+        what: "the interface that sockets may be bound to".to_owned(),
+        why: "this system has no socket diagnostics for their protocol".to_owned(),
+        remedy: Some("modprobe raw_diag udp_diag".to_owned()),
+        count,
+        unlisted: None,
+    }
 }
 
 fn untold() -> Exposure {
@@ -107,7 +125,9 @@ fn network(socket: &Socket, transport: Transport, dual: bool) -> Receives {
         families[Family::V4 as usize] = Some(Bound::Any);
     }
     let maybe_v4 = both && socket.v6only.is_none();
-    let bind = Bind { bound: families, maybe_v4, transport, device: socket.interface };
+    // Only socket diagnostics tell the interface, and they come with a cookie.
+    let maybe_device = socket.interface == 0 && socket.cookie == 0;
+    let bind = Bind { bound: families, maybe_v4, transport, device: socket.interface, maybe_device };
     Receives::Network(bind, socket.protocol.has_ports().then_some(port))
 }
 

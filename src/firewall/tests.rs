@@ -278,6 +278,16 @@ fn an_unreadable_namespace_is_unknown_never_closed() {
 }
 
 #[test]
+fn a_socket_that_may_be_bound_to_an_interface_is_in_doubt() {
+    let mut sample = Sample::new();
+    let index = bound(&mut sample, Protocol::Raw, Role::Receiver, "0.0.0.0", 0);
+    sample.snapshot.sockets[index].cookie = 0;
+    let exposure = judged(&mut sample, index);
+    assert_eq!((exposure.reach, exposure.certain), (Reach::Internet, false));
+    assert!(sample.snapshot.gaps.iter().any(|gap| gap.id == "bound-interface-unread" && gap.count == 1));
+}
+
+#[test]
 fn who_receives_from_nobody_new_has_no_exposure() {
     let cases: [(Protocol, Role, Endpoint, Option<Reach>); 9] = [
         (Protocol::Tcp, Role::Inbound, Endpoint::None, None),

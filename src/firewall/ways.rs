@@ -40,6 +40,8 @@ pub(crate) struct Bind {
     pub(crate) transport: Transport,
     /// Index of the interface it is bound to, 0 for none.
     pub(crate) device: u32,
+    /// It may be bound to some interface all the same: the kernel does not tell.
+    pub(crate) maybe_device: bool,
 }
 
 /// Which destination ports a way has.
@@ -338,7 +340,7 @@ impl Walk<'_> {
         if destinations.is_empty() || sources.is_empty() {
             return;
         }
-        let doubt = self.family == Family::V4 && self.bind.maybe_v4;
+        let doubt = self.bind.maybe_device || (self.family == Family::V4 && self.bind.maybe_v4);
         let reach = reach(self.place, self.gate, self.family, &destinations, ports, &sources);
         let verdict = if doubt { Verdict::Unknown } else { verdict };
         let (gate, family) = (self.index, self.family);

@@ -7,14 +7,15 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use sockwarden::firewall::{ask, expose};
 use sockwarden::model::sample::{Sample, interface};
 use sockwarden::model::{
-    Endpoint, Fact, FilterState, FrontEnd, Interface, InterfaceKind, Path, Protocol, Reach, Role, Snapshot,
-    State, Verdict,
+    Fact, FilterState, FrontEnd, Interface, InterfaceKind, NamespaceId, Path, Protocol, Reach, Snapshot,
+    SocketIndex, State, Verdict, Wants,
 };
 use sockwarden::source::{NetnsPlace, Source};
 
@@ -92,16 +93,9 @@ impl Town {
 
     /// The host as a snapshot without sockets: interfaces by hand, the rest asked of the kernel.
     fn snapshot(&self, default_route: bool) -> Outcome<Snapshot> {
-        let groups = self.host.run(|| {
-            (
-                std::fs::read_to_string("/proc/thread-self/net/igmp").unwrap_or_default(),
-                std::fs::read_to_string("/proc/thread-self/net/igmp6").unwrap_or_default(),
-            )
-        })?;
         let made = |name: &str, kind, addresses: &[&str]| -> Outcome<Interface> {
             let index = if name == "lo" { 1 } else { self.index(&self.host, name)? };
             let mut made = interface(index, name, kind, addresses);
-            made.groups = joined(&groups.0, &groups.1, index);
             made.default_v4 = default_route && name == "wan0";
             made.default_v6 = made.default_v4;
             Ok(made)
@@ -125,25 +119,33 @@ impl Town {
     }
 }
 
-/// Groups joined on one interface, from `/proc/net/igmp` (numbers in host byte order below a line that
-/// starts with the index) and `/proc/net/igmp6` (a line each).
-fn joined(v4: &str, v6: &str, index: u32) -> Vec<IpAddr> {
-    let mut found = Vec::new();
-    let mut here = false;
-    for line in v4.lines() {
-        if line.starts_with(|c: char| c.is_ascii_digit()) {
-            here = line.split_whitespace().next() == Some(&index.to_string());
-        } else if let (true, Ok(bits)) = (here, u32::from_str_radix(line.trim().get(..8).unwrap_or(""), 16)) {
-            found.push(IpAddr::from(bits.to_ne_bytes()));
+impl Town {
+    /// What sockwarden itself sees of these sockets: the whole way from the kernel to the exposure.
+    fn look(&self, listeners: &[OwnedFd], devices: &[u32]) -> Outcome<(Snapshot, Vec<SocketIndex>)> {
+        let wants = Wants { owners: false, processes: false, packages: false, ..Wants::EVERYTHING };
+        let source = Source::live()?;
+        let mut snapshot = sockwarden::collect::sockets(&source, &wants);
+        sockwarden::enrich::context(&mut snapshot, &source, &wants);
+        ask(&mut snapshot, &source);
+        let mut found = Vec::new();
+        for (fd, device) in listeners.iter().zip(devices) {
+            let inode = std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd()))?.ino();
+            let seen = snapshot.observations().find(|each| each.socket.inode == inode);
+            let index = seen.ok_or_else(|| format!("socket {inode} was not seen"))?.index;
+            let socket = &mut snapshot.sockets[index.0 as usize];
+            // What a kernel with raw_diag tells of a raw socket.
+            if socket.cookie == 0 {
+                (socket.cookie, socket.interface) = (inode, *device);
+            }
+            found.push(index);
+        }
+        expose(&mut snapshot, None);
+        let place = snapshot.namespaces.iter().find(|each| each.inode == self.host.inode());
+        match place.map(|place| &place.filter) {
+            Some(FilterState::None) => Ok((snapshot, found)),
+            other => Err(Stop::Fail(format!("a filter in a new namespace: {other:?}"))),
         }
     }
-    for line in v6.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if words[0] == index.to_string() {
-            found.push(IpAddr::from(u128::from_str_radix(words[2], 16).unwrap().to_be_bytes()));
-        }
-    }
-    found
 }
 
 /// What the laboratory can make.
@@ -153,17 +155,6 @@ enum Kind {
     Udp,
     UdpLite,
     Raw,
-}
-
-impl Kind {
-    fn protocol(self) -> Protocol {
-        match self {
-            Self::Tcp => Protocol::Tcp,
-            Self::Udp => Protocol::Udp,
-            Self::UdpLite => Protocol::UdpLite,
-            Self::Raw => Protocol::Raw,
-        }
-    }
 }
 
 /// How a socket is made and bound.
@@ -502,10 +493,11 @@ fn arrived(fd: &OwnedFd) -> Vec<usize> {
     }
 }
 
-fn says(exposure: &[Path], probe: &Probe) -> Option<Verdict> {
+fn says(exposure: &[Path], netns: NamespaceId, probe: &Probe) -> Option<Verdict> {
     let (source, to) = (probe.origin.source.ip(), probe.to);
     let found = exposure.iter().find(|path| {
-        path.entry.interfaces.iter().any(|name| name.as_bytes() == probe.entry.as_bytes())
+        path.entry.netns == netns
+            && path.entry.interfaces.iter().any(|name| name.as_bytes() == probe.entry.as_bytes())
             && path.sources.iter().any(|range| range.contains(source))
             && path.destinations.iter().any(|range| range.contains(to.ip()))
             && path
@@ -526,25 +518,13 @@ fn agrees(default_route: bool) -> Outcome {
     let members = town.host.run(|| join_groups(lan_link.scope_id()))??;
     let listeners = town.host.run(|| specs.iter().map(Spec::open).collect::<io::Result<Vec<_>>>())??;
 
-    let mut snapshot = town.snapshot(default_route)?;
-    let devices = BTreeMap::from([("lan0", lan_link.scope_id()), ("lo", 1)]);
-    for spec in &specs {
-        let role = if spec.protocol == Kind::Tcp { Role::Listener } else { Role::Receiver };
-        let mut sample = Sample { snapshot };
-        let socket = sample.socket(spec.protocol.protocol(), State::Listen, "", &[]);
-        socket.role = role;
-        socket.local = Endpoint::Inet(spec.address.ip(), spec.address.port());
-        socket.v6only = spec.address.is_ipv6().then_some(spec.v6only);
-        socket.interface = spec.device.map_or(0, |device| devices[device]);
-        if let (None, SocketAddr::V6(v6)) = (spec.device, spec.address) {
-            socket.interface = v6.scope_id(); // what the kernel does with a link-local bind
-        }
-        snapshot = sample.snapshot;
-    }
-    expose(&mut snapshot, None);
-    if snapshot.namespaces[0].filter != FilterState::None {
-        return Err(Stop::Fail(format!("a filter in a new namespace: {:?}", snapshot.namespaces[0].filter)));
-    }
+    let devices = specs.iter().map(|spec| match (spec.device, spec.address) {
+        (Some("lo"), _) => 1,
+        (Some(_), _) => lan_link.scope_id(),
+        (None, SocketAddr::V6(v6)) => v6.scope_id(), // the kernel binds a link-local address so
+        (None, SocketAddr::V4(_)) => 0,
+    });
+    let (snapshot, found) = town.look(&listeners, &devices.collect::<Vec<_>>())?;
 
     let scopes = BTreeMap::from([
         ("w0", town.index(&town.wan, "w0")?),
@@ -596,17 +576,24 @@ fn agrees(default_route: bool) -> Outcome {
         }
     }
     drop(members);
-    judge(&snapshot, &specs, &probes, &got_in)
+    judge(&snapshot, &found, &specs, &probes, &got_in)
 }
 
 /// Compares, joining probes that differ only in what the sender was bound to: a path says that
 /// somebody at this source gets in.
-fn judge(snapshot: &Snapshot, specs: &[Spec], probes: &[Probe], got_in: &[bool]) -> Outcome {
+fn judge(
+    snapshot: &Snapshot,
+    found: &[SocketIndex],
+    specs: &[Spec],
+    probes: &[Probe],
+    got_in: &[bool],
+) -> Outcome {
     type Question<'a> = (usize, &'a str, IpAddr, SocketAddr);
     let mut truths: BTreeMap<Question<'_>, (bool, Option<Verdict>)> = BTreeMap::new();
     for (probe, got_in) in probes.iter().zip(got_in) {
-        let exposure = snapshot.sockets[probe.listener].exposure.as_ref().ok_or("no exposure")?;
-        let said = says(&exposure.paths, probe);
+        let socket = snapshot.observe(found[probe.listener]).socket;
+        let exposure = socket.exposure.as_ref().ok_or_else(|| format!("no exposure: {socket:?}"))?;
+        let said = says(&exposure.paths, socket.netns, probe);
         let mut to = probe.to;
         if let SocketAddr::V6(v6) = &mut to {
             v6.set_scope_id(0);
