@@ -372,3 +372,125 @@ fn unescape(word: &[u8]) -> Vec<u8> {
     }
     plain
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(file: File, text: &str) -> Vec<Socket> {
+        let mut table = Table::default();
+        decode(file, NamespaceId(0), text.as_bytes(), &mut table);
+        table.sockets
+    }
+
+    #[test]
+    fn tcp_rows_of_both_families() {
+        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+            0: 0100007F:1F90 00000000:0000 0A 00000000:00000001 00:00000000 00000000  1000        0 12345 1 0000 100\n";
+        let sockets = read(File::Inet(Protocol::Tcp), text);
+        assert_eq!(sockets[0].local, Endpoint::Inet("127.0.0.1".parse().unwrap(), 8080));
+        assert_eq!((sockets[0].state, sockets[0].uid, sockets[0].inode), (State::Listen, Some(1000), 12345));
+        assert_eq!((sockets[0].queues, sockets[0].v6only), ((1, 0), None));
+        let text = "heading\n 1: 00000000000000000000000001000000:0016 0000000000000000FFFF00000100000A:C350 01 \
+            00000000:00000000 00:00000000 00000000 0 0 77 1\n";
+        let sockets = read(File::Inet(Protocol::Tcp), text);
+        assert_eq!(sockets[0].local, Endpoint::Inet("::1".parse().unwrap(), 22));
+        assert_eq!(sockets[0].remote, Endpoint::Inet("10.0.0.1".parse().unwrap(), 50000));
+    }
+
+    #[test]
+    fn raw_rows_tell_a_protocol_where_others_have_a_port() {
+        let text =
+            "h\n  89: 00000000:0059 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 5 2 0 0\n";
+        let socket = &read(File::Inet(Protocol::Raw), text)[0];
+        assert_eq!((socket.protocol_number, socket.state), (Some(89), State::Unconnected));
+    }
+
+    #[test]
+    fn a_unix_name_may_hold_newlines_and_blanks() {
+        let text = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+            00000000e1c3dadb: 00000002 00000000 00010000 0001 01  1210 @two\n  lines\n\
+            00000000e1c3dadc: 00000003 00000000 00000000 0001 03  1211\n\
+            00000000e1c3dadd: 00000002 00000000 00000000 0002 01  1212 /run/a b\n";
+        let sockets = read(File::Unix, text);
+        assert_eq!(sockets[0].local, Endpoint::UnixAbstract(Text::from("two\n  lines")));
+        assert_eq!((sockets[0].state, sockets[0].inode), (State::Listen, 1210));
+        assert_eq!((&sockets[1].local, sockets[1].state), (&Endpoint::None, State::Established));
+        assert_eq!(sockets[2].local, Endpoint::UnixPath(Text::from("/run/a b")));
+        assert_eq!((sockets[2].kind, sockets.len()), (SocketType::Dgram, 3));
+    }
+
+    #[test]
+    fn packet_netlink_and_key_rows() {
+        let text = "sk RefCnt Type Proto  Iface R Rmem   User   Inode\n00000000a 3 3 0003 2 1 0 0 42\n";
+        let socket = &read(File::Packet, text)[0];
+        assert_eq!(
+            (socket.protocol_number, &socket.local, socket.inode),
+            (Some(3), &Endpoint::Interface(2), 42)
+        );
+        let text = "sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode\n\
+            0 0 0 00000000 0 0 0 2 0 4\n0 15 -4097 00000005 0 0 0 2 0 9\n";
+        let sockets = read(File::Netlink, text);
+        assert_eq!(sockets[0].owner_gap, Some(crate::model::OwnerGap::Kernel));
+        assert_eq!(*sockets[1].groups, [Text::from("1"), Text::from("3")]);
+        let socket = &read(File::Key, "sk       RefCnt Rmem   Wmem   User   Inode\n0 3 0 0 0 31\n")[0];
+        assert_eq!((socket.protocol, socket.inode), (Protocol::Key, 31));
+    }
+
+    #[test]
+    fn sctp_rows() {
+        let text = " ENDPT     SOCK   STY SST HBKT LPORT   UID INODE LADDRS\n\
+            0 0 2   10  29   5000     0 20000 192.0.2.1 192.0.2.2\n";
+        let socket = &read(File::SctpEndpoints, text)[0];
+        assert_eq!(socket.local, Endpoint::Inet("192.0.2.1".parse().unwrap(), 5000));
+        assert_eq!((socket.state, socket.kind, socket.inode), (State::Listen, SocketType::Stream, 20000));
+        let text = "heading\n0 0 2 1 3 0 2 7 9 1000 20001 5000 40000 192.0.2.1 <-> *198.51.100.7 198.51.100.8 7500 10 10\n";
+        let socket = &read(File::SctpAssociations, text)[0];
+        assert_eq!(socket.remote, Endpoint::Inet("198.51.100.7".parse().unwrap(), 40000));
+        assert_eq!((socket.state, socket.queues, socket.uid), (State::Established, (9, 7), Some(1000)));
+    }
+
+    #[test]
+    fn a_process_may_call_itself_anything() {
+        let text = b"17 (a) b\n(c) S 4 17 17 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 998877 1 2 3";
+        let found = stat(text).unwrap();
+        assert_eq!((found.name, found.ppid, found.start_ticks), (Text::from("a) b\n(c"), 4, 998_877));
+        assert!(!found.kernel);
+        let thread = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 3 0 0";
+        assert!(stat(thread).unwrap().kernel);
+        for bad in [&b""[..], b"1", b"1 )(", b"1 (x) S"] {
+            assert_eq!(stat(bad), None);
+        }
+    }
+
+    #[test]
+    fn rings_queues_mounts_and_counts() {
+        let ring =
+            b"SqMask:\t0x7\nUserFiles:\t2\n    0: socket:[4711] \n    1: socket:[4712] \nUserBufs:\t0\n";
+        assert_eq!(ring_sockets(ring).collect::<Vec<_>>(), [4711, 4712]);
+        assert_eq!(waiting_descriptors(b"pos:\t0\nflags:\t02\nscm_fds: 3\n"), 3);
+        assert_eq!(waiting_descriptors(b"pos:\t0\n"), 0);
+        let mounts = b"50 22 0:4 net:[4026532177] /run/netns/a\\040b rw shared:9 - nsfs nsfs rw\n\
+            51 22 0:4 mnt:[1] /x rw - nsfs nsfs rw\n52 1 8:1 net:[7] /y rw - ext4 /dev/sda rw\n";
+        assert_eq!(
+            mounted_namespaces(mounts).collect::<Vec<_>>(),
+            [(4_026_532_177, b"/run/netns/a b".to_vec())]
+        );
+        let protocols =
+            b"protocol  size sockets  memory\nMPTCPv6   2064      2     246\nMPTCP  1936 5 2\nTCP 1 9 1\n";
+        assert_eq!(sockets_in_use(protocols, b"MPTCP"), 7);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[0-9a-fA-F:() \n\\@<>*.-]{0,300}", bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            for input in [text.as_bytes(), &bytes] {
+                for file in File::ALL {
+                    decode(file, NamespaceId(0), input, &mut Table::default());
+                }
+                let _ = (stat(input), waiting_descriptors(input), sockets_in_use(input, b"TCP"));
+                let _ = (ring_sockets(input).count(), mounted_namespaces(input).count());
+            }
+        }
+    }
+}
