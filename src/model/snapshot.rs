@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Evidence, Holder, Host, Namespace, NamespaceId, Process, ProcessId, Protocol, Socket, SocketIndex, Text,
+    Upstream,
 };
 
 /// Which facts a command needs: the rest is not read.
@@ -62,6 +63,9 @@ pub struct Snapshot {
     pub users: Vec<Text>,
     pub gaps: Vec<Gap>,
     pub evidence: Vec<Evidence>,
+    /// Whether the world can address this host, as told or guessed when exposures were judged.
+    #[serde(default)]
+    pub upstream: Option<Upstream>,
 }
 
 impl Snapshot {

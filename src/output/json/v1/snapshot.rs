@@ -13,7 +13,7 @@ use crate::model::{Exposure, NamespaceId, Snapshot, Socket};
 
 /// The key `inputs`: all that judging anew needs, in the order and with the names of the model.
 pub(super) fn inputs(document: &mut Document<'_>, snapshot: &Snapshot) -> io::Result<()> {
-    let Snapshot { taken_at, host, namespaces, processes, holders, sockets, users, gaps, evidence } =
+    let Snapshot { taken_at, host, namespaces, processes, holders, sockets, users, gaps, evidence, upstream } =
         snapshot;
     document.object("inputs", |inner| {
         inner.field("taken_at", taken_at)?;
@@ -24,7 +24,8 @@ pub(super) fn inputs(document: &mut Document<'_>, snapshot: &Snapshot) -> io::Re
         inner.list("sockets", sockets.iter())?;
         inner.field("users", users)?;
         inner.list("gaps", gaps.iter())?;
-        inner.list("evidence", evidence.iter())
+        inner.list("evidence", evidence.iter())?;
+        inner.field("upstream", upstream)
     })
 }
 
