@@ -250,7 +250,8 @@ impl Source {
     /// Inode of the network namespace that we run in; `None` where the system has none.
     pub fn own_netns(&self) -> Option<u64> {
         let link = self.proc_link("thread-self/ns/net").ok()?;
-        namespace_inode(&link, b"net")
+        let digits = link.strip_prefix(b"net:[")?.strip_suffix(b"]")?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
     /// Remembers how to enter a network namespace, and tries it.
@@ -477,12 +478,6 @@ impl Live {
         }
         found
     }
-}
-
-/// Reads the number out of `net:[4026531840]`, `socket:[17]`.
-pub fn namespace_inode(link: &[u8], kind: &[u8]) -> Option<u64> {
-    let digits = link.strip_prefix(kind)?.strip_prefix(b":[")?.strip_suffix(b"]")?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// A handle on /proc/PID.

@@ -38,7 +38,10 @@ const PURE: &[(&str, &[&str])] = &[
     ("firewall/ask/routes.rs", &["model", "firewall"]),
     ("firewall/suggest", &["model", "finding", "firewall"]),
     ("collect/join.rs", &["model", "collect"]),
-    ("collect/linux/wire", &["model", "collect"]),
+    ("collect/linux/wire.rs", &["model", "collect"]),
+    ("collect/linux/links.rs", &["collect"]),
+    ("collect/roles.rs", &["model", "collect"]),
+    ("collect/peers.rs", &["model", "collect"]),
     ("collect/linux/proc_net.rs", &["model", "collect"]),
 ];
 

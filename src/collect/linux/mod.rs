@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use leftover::Circumstances;
 use netns::Namespaces;
 use proc_fd::{Held, Walk};
+use proc_net::inode_of;
 use sock_diag::Place;
 
 use super::gaps::Gaps;
@@ -26,7 +27,7 @@ use super::{peers, roles};
 use crate::model::{
     Gap, Holder, How, NamespaceId, OwnerGap, Process, ProcessId, Protocol, Snapshot, Socket, Span, Wants,
 };
-use crate::source::{NetnsPlace, SocketAnswer, Source, namespace_inode};
+use crate::source::{NetnsPlace, SocketAnswer, Source};
 
 /// See `collect::sockets`.
 pub(super) fn sockets(source: &Source, wants: &Wants) -> Snapshot {
@@ -204,7 +205,7 @@ impl Look<'_> {
         let name = self.source.process(pid).and_then(|process| {
             let name = process.protocol_name(held.fd)?;
             let still = process.read_link(&format!("fd/{}", held.fd))?;
-            if namespace_inode(&still, b"socket") == Some(inode) {
+            if inode_of(&still, b"socket") == Some(inode) {
                 Ok(name)
             } else {
                 Err(std::io::ErrorKind::NotFound.into())
@@ -259,7 +260,7 @@ impl Look<'_> {
 
     fn netns_of_process(&self, pid: u32) -> Option<NamespaceId> {
         let link = self.source.proc_link(&format!("{pid}/ns/net")).ok()?;
-        let inode = namespace_inode(&link, b"net")?;
+        let inode = inode_of(&link, b"net")?;
         self.namespaces.known(inode)
     }
 
@@ -328,7 +329,7 @@ impl Look<'_> {
             return Some(gap("processes of others are not shown", "/proc is mounted with hidepid", 1));
         }
         let pid_namespace = self.source.proc_link("thread-self/ns/pid").ok()?;
-        if namespace_inode(&pid_namespace, b"pid") != Some(FIRST_PID_NAMESPACE) {
+        if inode_of(&pid_namespace, b"pid") != Some(FIRST_PID_NAMESPACE) {
             return Some(gap(
                 "processes outside of this container cannot be seen",
                 "sockwarden runs in a pid namespace of its own",

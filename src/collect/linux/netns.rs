@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::proc_net;
+use super::proc_net::{self, inode_of};
 use crate::collect::gaps::Gaps;
 use crate::model::{Gap, Namespace, NamespaceId, Text};
-use crate::source::{NetnsPlace, Source, namespace_inode};
+use crate::source::{NetnsPlace, Source};
 
 /// How many ways into one namespace are remembered: the process behind the first may end.
 const WAYS: usize = 3;
@@ -109,7 +109,7 @@ pub(super) fn find(
     let mut ways: BTreeMap<u64, (Option<Text>, Vec<NetnsPlace>)> = BTreeMap::new();
     for pid in pids {
         let path = format!("{pid}/ns/net");
-        let Some(inode) = source.proc_link(&path).ok().and_then(|link| namespace_inode(&link, b"net")) else {
+        let Some(inode) = source.proc_link(&path).ok().and_then(|link| inode_of(&link, b"net")) else {
             continue;
         };
         let found = ways.entry(inode).or_default();

@@ -8,9 +8,9 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::proc_net::{self, Stat};
+use super::proc_net::{self, Stat, inode_of};
 use crate::model::How;
-use crate::source::{LinkBuffer, ProcessDir, Source, namespace_inode};
+use crate::source::{LinkBuffer, ProcessDir, Source};
 
 /// One reference to a socket.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -135,11 +135,11 @@ fn read_table(
     let index = u32::try_from(found.processes.len()).unwrap_or(u32::MAX);
     let mut rings = Vec::new();
     let done = process.each_link(name, buffer, &mut |fd, target| {
-        if let Some(inode) = namespace_inode(target, b"socket") {
+        if let Some(inode) = inode_of(target, b"socket") {
             found.held.push(Held { inode, process: index, task, fd, how });
         } else if target == b"anon_inode:[io_uring]" {
             rings.push(fd);
-        } else if let Some(inode) = namespace_inode(target, b"net") {
+        } else if let Some(inode) = inode_of(target, b"net") {
             found.namespaces.push((inode, process.pid(), fd));
         }
     });

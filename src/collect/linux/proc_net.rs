@@ -285,11 +285,15 @@ fn unix_row(netns: NamespaceId, line: &[u8]) -> Option<(Socket, &[u8])> {
     Some((socket, path.strip_prefix(b" ").unwrap_or(path)))
 }
 
+/// The number of a link of this kind: `net:[4026531840]`, `socket:[17]`.
+pub fn inode_of(link: &[u8], kind: &[u8]) -> Option<u64> {
+    let digits = link.strip_prefix(kind)?.strip_prefix(b":[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// The inodes of the sockets that a ring holds (`UserFiles` in /proc/PID/fdinfo/RING).
 pub fn ring_sockets(fdinfo: &[u8]) -> impl Iterator<Item = u64> {
-    fdinfo
-        .split(|byte| byte.is_ascii_whitespace())
-        .filter_map(|word| crate::source::namespace_inode(word, b"socket"))
+    fdinfo.split(|byte| byte.is_ascii_whitespace()).filter_map(|word| inode_of(word, b"socket"))
 }
 
 /// What matters of /proc/PID/stat.
@@ -346,7 +350,7 @@ pub fn mounted_namespaces(mountinfo: &[u8]) -> impl Iterator<Item = (u64, Vec<u8
     mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
         let words = Words::of(line);
         let dash = words.0.iter().position(|word| *word == b"-")?;
-        let inode = crate::source::namespace_inode(words.get(3), b"net")?;
+        let inode = inode_of(words.get(3), b"net")?;
         (words.get(dash + 1) == b"nsfs").then(|| (inode, unescape(words.get(4))))
     })
 }
