@@ -25,7 +25,7 @@ const DEEPEST: usize = 64;
 pub(super) struct Look {
     /// Which root it has; `None` when we may not look.
     pub(super) world: Option<usize>,
-    /// Its ids, where its user namespace is not ours.
+    /// Its ids, where its user namespace and its user names are not ours.
     pub(super) ids: Option<Rc<[IdRange]>>,
     pub(super) container: Option<Mark>,
     /// Where its executable is to be found in that root (`None`: in ours).
@@ -125,13 +125,16 @@ impl Reader<'_> {
         } else if exe.as_ref().is_err_and(missing) {
             read.exe = Fact::Absent; // a kernel thread, or nothing but a corpse
         }
-        look.ids = self.ids(&dir, &at);
         let key = RootKey::read(&dir, &at).ok();
         let same = dir.read("stat").ok().and_then(|bytes| record::stat(&bytes));
         if same.is_none_or(|stat| stat.start_ticks != process.start_ticks) {
             return Err(io::ErrorKind::NotFound.into());
         }
         look.world = key.map(|key| worlds.meet(key, &dir, task, process.start_ticks));
+        // Our own names go by the numbers that we see.
+        if look.world.is_some_and(|world| !worlds.people(world).is_ok_and(|people| people.ours)) {
+            look.ids = self.ids(&dir, &at);
+        }
         *process = read;
         Ok(look)
     }
@@ -351,7 +354,7 @@ mod tests {
     use super::*;
 
     fn file(inode: u64) -> FileStat {
-        FileStat { device: (8, 1), inode, mode: 0o100_755, uid: 0, gid: 0, links: 1, size: 1 }
+        FileStat { device: (8, 1), inode, mode: 0o100_755, uid: 0, gid: 0, links: 1, size: 1, mount: 0 }
     }
 
     fn state(path: &str, marked: bool, there: &[(&str, u64)]) -> (ExeState, Option<Vec<u8>>) {

@@ -1,8 +1,8 @@
 //! The file systems of the holders: each distinct root once, with what its names mean.
 //!
-//! A root is known by mount namespace, device and inode of its top folder. It is opened through a
-//! process that has it, and that process' start time is compared afterwards, so that a reused pid
-//! never lends a foreign root.
+//! A root is known by mount, device and inode of its top folder; a mount belongs to one mount
+//! namespace only. It is opened through a process that has it, and that process' start time is
+//! compared afterwards, so that a reused pid never lends a foreign root.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +19,8 @@ const PASSWD_LIMIT: usize = 16 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct RootKey {
-    pub(super) mounts: u64,
+    /// Id of the mount, or on old kernels the inode of the mount namespace.
+    mount: u64,
     pub(super) device: (u32, u32),
     pub(super) inode: u64,
 }
@@ -28,10 +29,14 @@ impl RootKey {
     /// Of the process behind this handle; `at` is `""`, or `task/TID/` of a living thread.
     pub(super) fn read(dir: &ProcessDir<'_>, at: &str) -> io::Result<Self> {
         let top = dir.stat(&format!("{at}root"))?;
-        let mounts = dir.read_link(&format!("{at}ns/mnt"))?;
-        let mounts = record::namespace_inode(&mounts).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { mounts, device: top.device, inode: top.inode })
+        let mount = if top.mount != 0 { top.mount } else { mount_namespace(dir, at)? };
+        Ok(Self { mount, device: top.device, inode: top.inode })
     }
+}
+
+fn mount_namespace(dir: &ProcessDir<'_>, at: &str) -> io::Result<u64> {
+    let link = dir.read_link(&format!("{at}ns/mnt"))?;
+    record::namespace_inode(&link).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Accounts and groups of one root.
@@ -77,6 +82,8 @@ impl People {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) key: RootKey,
+    /// Inode of its mount namespace.
+    space: Option<u64>,
     /// Where it lies in its mount namespace: `/`, or the folder of a chroot.
     pub(super) prefix: Vec<u8>,
     /// Processes that have it: pid (or id of a living thread) and start time of the process.
@@ -92,7 +99,7 @@ pub(super) struct Worlds<'s> {
     list: Vec<World>,
     by_key: BTreeMap<RootKey, usize>,
     open: Option<(usize, Root<'s>)>,
-    own_mounts: Option<u64>,
+    own_space: Option<u64>,
     own_passwd: Option<FileStat>,
     own_people: Option<Rc<People>>,
     /// By device and inode of /etc/passwd: services with private mounts share it.
@@ -101,15 +108,15 @@ pub(super) struct Worlds<'s> {
 
 impl<'s> Worlds<'s> {
     pub(super) fn new(source: &'s Source) -> Self {
-        let own_mounts = source.proc_link("thread-self/ns/mnt").ok();
-        let own_mounts = own_mounts.as_deref().and_then(record::namespace_inode);
+        let own_space = source.proc_link("thread-self/ns/mnt").ok();
+        let own_space = own_space.as_deref().and_then(record::namespace_inode);
         let own_passwd = source.root(0).and_then(|root| root.stat("/etc/passwd")).ok();
         Self {
             source,
             list: Vec::new(),
             by_key: BTreeMap::new(),
             open: None,
-            own_mounts,
+            own_space,
             own_passwd,
             own_people: None,
             shared: BTreeMap::new(),
@@ -133,7 +140,8 @@ impl<'s> Worlds<'s> {
         }
         let at = task.map_or_else(String::new, |task| format!("task/{task}/"));
         let prefix = dir.read_link(&format!("{at}root")).unwrap_or_else(|_| b"/".to_vec());
-        self.list.push(World { key, prefix, through: vec![through], people: None, mounts: None });
+        let space = mount_namespace(dir, &at).ok();
+        self.list.push(World { key, space, prefix, through: vec![through], people: None, mounts: None });
         self.by_key.insert(key, self.list.len() - 1);
         self.list.len() - 1
     }
@@ -185,7 +193,7 @@ impl<'s> Worlds<'s> {
         if let Some(known) = &self.list[at].people {
             return Ok(Rc::clone(known));
         }
-        let (own, shares_mounts) = (self.own_passwd, Some(self.list[at].key.mounts) == self.own_mounts);
+        let (own, shares_mounts) = (self.own_passwd, self.in_our_space(at));
         let root = self.root(at)?;
         let people = match root.stat("/etc/passwd") {
             // A chroot that brings no users of its own means those of the file system it lies in.
@@ -216,6 +224,10 @@ impl<'s> Worlds<'s> {
         Ok(read)
     }
 
+    fn in_our_space(&self, at: usize) -> bool {
+        self.list[at].space.is_some() && self.list[at].space == self.own_space
+    }
+
     /// The world in which a program path of this world is to be looked up, and the path there. A
     /// process that called chroot(2) after it was started has its program outside its root: then it
     /// is the top of the same mount namespace, where we know a process that has it.
@@ -228,10 +240,10 @@ impl<'s> Worlds<'s> {
         if let Some(inside) = inside {
             return Some((Some(at), inside.to_vec()));
         }
-        if Some(world.key.mounts) == self.own_mounts {
+        if self.in_our_space(at) {
             return Some((None, path.to_vec()));
         }
-        let top = |other: &World| other.key.mounts == world.key.mounts && other.prefix == b"/";
+        let top = |other: &World| other.space.is_some() && other.space == world.space && other.prefix == b"/";
         self.list.iter().position(top).map(|top| (Some(top), path.to_vec()))
     }
 }

@@ -62,6 +62,10 @@ pub struct FileStat {
     pub gid: u32,
     pub links: u64,
     pub size: u64,
+    /// Id of the mount that it was found in (`STATX_MNT_ID`, since Linux 5.8), else 0. A mount
+    /// belongs to one mount namespace only.
+    #[serde(default)]
+    pub mount: u64,
 }
 
 impl FileStat {

@@ -321,7 +321,26 @@ impl Dir {
     }
 
     pub(crate) fn stat(&self, name: &str) -> io::Result<FileStat> {
-        Ok(file_stat(&statat(&self.0, name, AtFlags::empty())?))
+        use rustix::fs::{StatxFlags, statx};
+        // What is cached suffices: nobody waits for the server behind a dead mount.
+        let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+        match statx(&self.0, name, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID) {
+            Ok(found) => Ok(FileStat {
+                device: (found.stx_dev_major, found.stx_dev_minor),
+                inode: found.stx_ino,
+                mode: found.stx_mode.into(),
+                uid: found.stx_uid,
+                gid: found.stx_gid,
+                links: found.stx_nlink.into(),
+                size: found.stx_size,
+                mount: if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { found.stx_mnt_id },
+            }),
+            // Older kernels, and sandboxes that refuse what they do not know.
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
+                Ok(file_stat(&statat(&self.0, name, AtFlags::empty())?))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(crate) fn each_link(
@@ -586,8 +605,14 @@ fn list(dir: OwnedFd, limit: usize) -> io::Result<Vec<Vec<u8>>> {
 fn read_file(dir: BorrowedFd<'_>, path: &str, limit: usize, strict: bool) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(openat(dir, path, flags, Mode::empty())?);
-    let mut bytes = Vec::with_capacity(1024);
-    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    let mut bytes = Vec::with_capacity(4096);
+    if comes_at_once(path) {
+        rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes))?;
+        if bytes.len() < bytes.capacity() && bytes.len() <= limit {
+            return Ok(bytes);
+        }
+    }
+    file.take((limit as u64 + 1).saturating_sub(bytes.len() as u64)).read_to_end(&mut bytes)?;
     if bytes.len() > limit {
         if strict {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -595,6 +620,12 @@ fn read_file(dir: BorrowedFd<'_>, path: &str, limit: usize, strict: bool) -> io:
         bytes.truncate(limit);
     }
     Ok(bytes)
+}
+
+/// Files of a process that the kernel hands over as a whole: where it gave less than there was room
+/// for, there is no more (fs/proc/base.c: `ONE`, and `proc_pid_cmdline_read`).
+fn comes_at_once(path: &str) -> bool {
+    matches!(path, "stat" | "status" | "cmdline" | "cgroup")
 }
 
 fn read_link(dir: BorrowedFd<'_>, path: &[u8]) -> io::Result<Vec<u8>> {
@@ -612,6 +643,7 @@ fn file_stat(stat: &rustix::fs::Stat) -> FileStat {
         gid: stat.st_gid,
         links: u64::from(stat.st_nlink),
         size: u64::try_from(stat.st_size).unwrap_or(0),
+        mount: 0,
     }
 }
 
