@@ -350,6 +350,14 @@ fn access(out: &mut String, each: &Observation<'_>) {
     }
 }
 
+/// `who` for a table: `(hidden)` where nobody is named.
+pub(crate) fn who_briefly(each: &Observation<'_>) -> String {
+    match each.socket.owner_gap.filter(|_| each.socket.holders.len == 0) {
+        Some(gap) => format!("({})", gap.name()),
+        None => who(each),
+    }
+}
+
 /// `nginx (pid 12)`, `redis-server (pid 9) and 2 more`, or why nobody is named.
 pub(crate) fn who(each: &Observation<'_>) -> String {
     let mut owners = each.owners();

@@ -247,7 +247,7 @@ fn exposed(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<()
             format!("{}{doubt}", exposure.reach.name()),
             cells::netid(&each),
             address,
-            cells::who(&each),
+            cells::who_briefly(&each),
             if place.is_empty() { "-".to_owned() } else { place },
         ];
         match rows.iter_mut().find(|(_, known, _)| *known == row) {

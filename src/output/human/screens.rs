@@ -14,11 +14,14 @@ use crate::output::{Clean, Comparison, Examination, RuleRow, Style, Tried, View}
 
 /// What could not be seen, why, and what lifts it.
 pub(crate) fn gaps(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<()> {
+    let bearing = if view.complete() { ", without bearing on this answer" } else { "" };
+    titled_gaps(out, view, style, &format!("Out of sight{bearing}:"))
+}
+
+fn titled_gaps(out: &mut dyn Write, view: &View<'_>, style: &Style, title: &str) -> io::Result<()> {
     if view.snapshot.gaps.is_empty() {
         return Ok(());
     }
-    let title =
-        if view.complete() { "Out of sight, without bearing on this answer:" } else { "Out of sight:" };
     writeln!(out, "\n{}", Painted { text: title, style: bold(), on: style.color })?;
     for gap in &view.snapshot.gaps {
         field(out, style, &gap.count.to_string(), &format!("{}: {}", gap.what, gap.why))?;
@@ -62,9 +65,9 @@ pub(crate) fn diff(out: &mut dyn Write, comparison: &Comparison<'_>, style: &Sty
         let line = format!("{mark} {:<8} {what}", change.kind.name());
         writeln!(out, "{}", Painted { text: line, style: colored(color), on: style.color })?;
     }
-    for view in [before, after] {
+    for (name, view) in [("first", before), ("second", after)] {
         if !view.complete() {
-            gaps(out, view, style)?;
+            titled_gaps(out, view, style, &format!("Out of sight in the {name}:"))?;
         }
     }
     out.flush()
