@@ -24,6 +24,8 @@ mod lab;
 mod reach;
 #[cfg(target_os = "linux")]
 mod rules;
+#[cfg(target_os = "linux")]
+mod suggest;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
@@ -47,6 +49,7 @@ fn main() -> std::process::ExitCode {
         churn::trials(),
         rules::trials(),
         reach::trials(),
+        suggest::trials(),
         enrich::trials(),
         // one line a module
     ];

@@ -65,7 +65,7 @@ fn the_language_is_that_of_the_active_packet_filter() {
     };
     assert_eq!(
         first(&[FrontEnd::Ufw, FrontEnd::IptablesNft]),
-        "ufw prepend deny in proto tcp from 0.0.0.0/0 to 0.0.0.0/0 port 6379"
+        "ufw prepend deny in proto tcp from 0.0.0.0/1 to any port 6379"
     );
     assert_eq!(
         first(&[FrontEnd::Firewalld]),
