@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use crate::model::{Snapshot, Wants};
+use crate::finding::{Report, Suppressions, group};
+use crate::model::{Snapshot, Upstream, Wants};
+use crate::rules::RuleSet;
 use crate::source::Source;
 use crate::{collect, enrich, firewall};
 
@@ -14,4 +16,21 @@ pub fn gather(source: &Source, wants: &Wants) -> Snapshot {
         firewall::ask(&mut snapshot, source);
     }
     snapshot
+}
+
+/// Everything that follows from what was read; nothing is read here.
+pub fn judge(
+    snapshot: &mut Snapshot,
+    upstream: Option<Upstream>,
+    rules: &RuleSet,
+    suppressions: &Suppressions,
+) -> Report {
+    firewall::expose(snapshot, upstream);
+    let (hits, undecided) = rules.check(snapshot);
+    let mut report = Report { findings: group(snapshot, hits), undecided };
+    for finding in &mut report.findings {
+        finding.remedies.extend(firewall::suggest::remedies(snapshot, &finding.sockets));
+    }
+    suppressions.apply(snapshot, &mut report);
+    report
 }

@@ -31,12 +31,16 @@ struct Common {
     manner: Manner,
 }
 
+type Writer = fn(&Settings, &mut dyn Write) -> io::Result<()>;
+
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
-    let (common, write): (_, fn(&Settings, &mut dyn Write) -> io::Result<()>) = match args.command {
+    let (common, write): (_, Writer) = match args.command {
         Command::Check(common) => (common, checked),
         Command::Show(common) => (common, show),
     };
     let session = Session::open(&common.manner, &common.ground)?;
+    session.rules()?;
+    session.suppressions()?;
     session.console.answer(|out| write(&session.settings, out))?;
     Ok(Exit::Clean)
 }

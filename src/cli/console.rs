@@ -71,6 +71,12 @@ impl Console {
     }
 }
 
+/// For errors that come before any setting is known.
+pub(crate) fn error_style() -> Style {
+    let color = colored(None, None, |name| std::env::var_os(name), io::stderr().is_terminal());
+    Style { color, width: None, verbose: false }
+}
+
 /// Writes to standard error; when that is closed there is nobody to tell.
 pub(crate) fn say(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());

@@ -63,13 +63,10 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 /// Every fault with its place, on standard error.
 pub(crate) fn show(problems: &[Problem]) {
-    for problem in problems {
-        let before =
-            &problem.source[..problem.span.as_ref().map_or(0, |span| span.start.min(problem.source.len()))];
-        let line = before.matches('\n').count() + 1;
-        let text = format!("{}:{line}: {}", problem.file, problem.message);
-        super::console::say(&format!("{}\n", Text::from(text)));
-    }
+    let mut text = Vec::new();
+    // Writing to memory does not fail.
+    let _ = crate::output::problems(&mut text, problems, &super::console::error_style());
+    super::console::say(&String::from_utf8_lossy(&text));
 }
 
 /// One line that names what failed and why, harmless whatever the names in it.

@@ -2,9 +2,9 @@
 
 use clap::Args as ClapArgs;
 
-use super::args::{Answer, Ground, Sight, Words};
+use super::args::{Answer, Judging, Sight, Words};
 use super::errors::Usage;
-use super::exit::Exit;
+use super::exit::{Exit, Threshold};
 use super::filter::{Filter, NOTHING, explanation};
 use super::session::Session;
 use crate::finding::Report;
@@ -35,6 +35,8 @@ pub(crate) struct Args {
     pids: bool,
     #[command(flatten)]
     sight: Sight,
+    #[command(flatten)]
+    judging: Judging,
     #[command(flatten)]
     answer: Answer,
 }
@@ -133,21 +135,29 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let format = args.answer.format(Format::TABLES)?;
     let columns = columns(&args)?;
     let sort = args.sort.iter().map(|word| sort_key(word)).collect::<Result<Vec<_>, _>>()?;
-    let session = Session::open(&args.answer.manner, &Ground::default())?;
+    let threshold = args.judging.fail_on.unwrap_or(Threshold::Never);
+    let session = Session::open(&args.answer.manner, &args.judging.ground)?;
     let sight = session.sight(&args.sight);
+    let judged = threshold != Threshold::Never;
 
-    let mut wants = if format != Format::Human { Wants::EVERYTHING } else { NOTHING };
+    let mut wants = if judged || format != Format::Human { Wants::EVERYTHING } else { NOTHING };
     filter.needs(&mut wants);
     let shown = columns.iter().copied().chain(sort.iter().map(|key| key.column));
     shown.for_each(|column| needs(column, &mut wants));
     wants.owners |= args.pids;
 
     let mut subject = session.look(&sight, sight.wants(wants))?;
-    let report = Report::default();
-    if wants.places {
+    let mut report = Report::default();
+    if judged {
+        let rules = session.rules()?;
+        session.judge(&mut subject, &rules)?;
+    } else if wants.places {
         session.expose(&mut subject);
     }
     let mut selection = subject.select(&sight, |seen| args.letters.matches(seen) && filter.matches(seen));
+    if judged {
+        report = subject.report_on(&selection);
+    }
     output::sort(&subject.snapshot, &mut selection, &sort);
     let protocols = both(args.letters.protocols(), filter.protocols());
     let question = Question { owners: wants.owners, reach: wants.places, protocols, ..sight.question() };
@@ -160,7 +170,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     if format == Format::Human {
         session.console.gaps(&view);
     }
-    session.end(&view, None, sight.strict)
+    Ok(session.end(&view, Some(threshold), sight.strict))
 }
 
 fn pids(view: &output::View<'_>, out: &mut dyn std::io::Write) -> std::io::Result<()> {

@@ -3,20 +3,26 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod audit;
 mod bug;
 mod config;
 mod console;
+mod demo;
+mod diff;
 mod doctor;
 mod errors;
 mod exit;
 mod filter;
 mod interrupt;
+mod judging;
 mod list;
+mod rules;
 mod session;
 mod settings;
 mod snapshot;
 mod target;
 mod trust;
+mod why;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -45,12 +51,22 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// What is exposed, to whom, what is risky about it, what to do (the default)
+    Audit(audit::Args),
     /// Every socket with its owners, with the letters of ss
     List(list::Args),
+    /// Everything about one port, path, process or program
+    Why(why::Args),
     /// Save the whole view with its inputs
     Snapshot(snapshot::Args),
+    /// What differs between two snapshots
+    Diff(diff::Args),
+    /// The rules: list, show, test, lint
+    Rules(rules::Args),
     /// The settings: check the files, show what is in force
     Config(config::Args),
+    /// Harmless examples, opened in a private network and explained
+    Demo(demo::Args),
     /// What can and cannot be seen here, each ability tried
     Doctor(doctor::Args),
 }
@@ -73,9 +89,14 @@ fn run(arguments: Vec<OsString>) -> Exit {
         Err(error) => return unparsed(&error),
     };
     let done = match cli.command {
+        Command::Audit(args) => audit::run(args),
         Command::List(args) => list::run(args),
+        Command::Why(args) => why::run(args),
         Command::Snapshot(args) => snapshot::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Rules(args) => rules::run(args),
         Command::Config(args) => config::run(args),
+        Command::Demo(args) => demo::run(args, arguments.get(1..).unwrap_or_default()),
         Command::Doctor(args) => doctor::run(args),
     };
     done.unwrap_or_else(|error| failed(&error))

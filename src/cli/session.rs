@@ -13,8 +13,7 @@ use super::exit::{Exit, Threshold};
 use super::settings::{Settings, shown};
 use crate::finding::Report;
 use crate::model::{Observation, Snapshot, SocketIndex, Wants};
-use crate::output::json::v1;
-use crate::output::{Question, RuleRow, View};
+use crate::output::{Question, RuleRow, View, read_snapshot};
 use crate::source::Source;
 use crate::{firewall, scan};
 
@@ -112,19 +111,14 @@ impl Session {
     }
 
     /// The exit code, and the last words for the curious.
-    pub(crate) fn end(
-        &self,
-        view: &View<'_>,
-        threshold: Option<Threshold>,
-        strict: bool,
-    ) -> anyhow::Result<Exit> {
+    pub(crate) fn end(&self, view: &View<'_>, threshold: Option<Threshold>, strict: bool) -> Exit {
         self.console.detail(&format!(
             "{} sockets shown, {:.1} ms in all",
             view.selection.len(),
             self.started.elapsed().as_secs_f64() * 1e3
         ));
         let violated = threshold.is_some_and(|threshold| threshold.reached(&view.report.findings));
-        Ok(Exit::of(violated, strict, view.complete()))
+        Exit::of(violated, strict, view.complete())
     }
 }
 
@@ -140,7 +134,7 @@ fn read(file: &Path) -> anyhow::Result<Snapshot> {
         return Err(Usage::new(format!("{} is not a snapshot", shown(file))).help(MADE_BY).into());
     }
     let bytes = std::fs::read(file).with_context(context)?;
-    v1::read_snapshot(&bytes).map_err(|error| {
+    read_snapshot(&bytes).map_err(|error| {
         Usage::new(format!("{} is not a snapshot that can be read: {error}", shown(file)))
             .help(MADE_BY)
             .into()

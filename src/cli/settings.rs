@@ -270,7 +270,8 @@ fn places(trust: &Trust) -> Vec<(PathBuf, Trust)> {
     places
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;

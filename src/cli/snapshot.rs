@@ -14,7 +14,7 @@ use super::session::Session;
 use super::settings::shown;
 use crate::finding::Report;
 use crate::model::Wants;
-use crate::output::json::v1;
+use crate::output;
 
 #[derive(ClapArgs, Debug)]
 pub(crate) struct Args {
@@ -46,13 +46,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let view = subject.view(&report, &selection, &question, &[]);
     match args.output.as_deref() {
         Some(file) if file.as_os_str() == OsStr::new("-") => {
-            session.console.answer(|out| v1::write_snapshot(out, &subject.snapshot))?;
+            session.console.answer(|out| output::snapshot(out, &subject.snapshot))?;
         }
-        Some(file) => write_whole(file, |out| v1::write_snapshot(out, &subject.snapshot))
+        Some(file) => write_whole(file, |out| output::snapshot(out, &subject.snapshot))
             .with_context(|| format!("cannot write {}", shown(file)))?,
         None => {}
     }
-    session.end(&view, None, sight.strict)
+    Ok(session.end(&view, None, sight.strict))
 }
 
 /// The whole file or none of it: a new file beside it takes its place at the end. The command

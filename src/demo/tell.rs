@@ -16,7 +16,7 @@ pub struct Story {
     pub lines: Vec<String>,
 }
 
-/// The story of every process that holds a socket, by pid.
+/// The story of every process that holds a socket, by pid; our own is none.
 pub fn stories(snapshot: &Snapshot) -> Vec<Story> {
     let mut held: BTreeMap<ProcessId, Vec<Observation<'_>>> = BTreeMap::new();
     for seen in snapshot.observations().filter(|seen| seen.namespace().own) {
@@ -25,6 +25,7 @@ pub fn stories(snapshot: &Snapshot) -> Vec<Story> {
         }
     }
     let mut stories: Vec<_> = held.iter().map(|(id, sockets)| (snapshot.process(*id), sockets)).collect();
+    stories.retain(|(process, _)| process.pid != std::process::id());
     stories.sort_by_key(|(process, _)| process.pid);
     stories.into_iter().filter_map(|(process, sockets)| story(process, sockets)).collect()
 }

@@ -10,6 +10,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 const NEWLINK: u16 = 16;
 const GETLINK: u16 = 18;
 const NEWADDR: u16 = 20;
+const NEWROUTE: u16 = 24;
 /// NLM_F_REQUEST | NLM_F_ACK
 const ASK: u16 = 0x1 | 0x4;
 /// NLM_F_EXCL | NLM_F_CREATE
@@ -54,6 +55,14 @@ impl Kernel {
         let body = [head, attribute(1, &octets), attribute(2, &octets)].concat(); // IFA_ADDRESS, IFA_LOCAL
         self.ask(NEWADDR, ASK | CREATE, &body)?;
         self.up(index)
+    }
+
+    /// Whatever is elsewhere is reached through `gateway`.
+    pub(super) fn route(&mut self, gateway: Ipv4Addr) -> io::Result<()> {
+        // struct rtmsg: IPv4, anywhere, main table, protocol boot, universe, unicast.
+        let head = [2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+        let body = [&head[..], &attribute(5, &gateway.octets())].concat(); // RTA_GATEWAY
+        self.ask(NEWROUTE, ASK | CREATE, &body).map(drop)
     }
 
     fn index(&mut self, name: &str) -> io::Result<u32> {

@@ -69,9 +69,11 @@ fn end_with_parent(signal: Signal) -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(signal))?)
 }
 
-fn ourselves(name: &str) -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0(name).arg(PART);
+/// By path, so that the process has our name; after an upgrade the path may be gone.
+fn ourselves() -> Command {
+    let path = std::env::current_exe().ok().filter(|path| path.exists());
+    let mut command = Command::new(path.unwrap_or_else(|| "/proc/self/exe".into()));
+    command.arg0("sockwarden").arg(PART);
     command
 }
 
@@ -87,7 +89,7 @@ fn refusal(why: impl Into<String>) -> Refusal {
 
 /// Whether this user may have a private network namespace: tried, in a process of its own.
 pub fn possible() -> bool {
-    ourselves("sockwarden").arg("try").stdin(Stdio::null()).status().is_ok_and(|status| status.success())
+    ourselves().arg("try").stdin(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Starts the second process, which goes on with `arguments` on the stage. `folder` is where its
@@ -96,7 +98,7 @@ pub fn possible() -> bool {
 /// # Errors
 /// When it cannot be started at all.
 pub fn spawn(folder: &Path, arguments: &[OsString]) -> io::Result<Child> {
-    ourselves("sockwarden").arg("stage").arg(folder).args(arguments).spawn()
+    ourselves().arg("stage").arg(folder).args(arguments).spawn()
 }
 
 /// What the second process's exit code means when it could not enter a namespace.
@@ -143,6 +145,8 @@ impl Stage {
         let neighbour = stage.start(&actor(folder, "neighbour")?, &["neighbour".as_ref()])?;
         kernel.cable(parts::CABLE, neighbour)?;
         kernel.plug(parts::CABLE, parts::HERE)?;
+        // With a way out, the cable is a local network and not one that ends on this computer.
+        kernel.route(parts::NEIGHBOUR)?;
 
         let socket = folder.join("notes.sock");
         let program = |name: &str| actor(folder, name);

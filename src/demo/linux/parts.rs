@@ -1,7 +1,7 @@
 //! What each program of the demo does: open its sockets, say "ready", wait to be ended.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
@@ -11,7 +11,7 @@ use super::{PATIENCE, link, namespace};
 
 /// This computer and "another one", at the two ends of a cable.
 pub(super) const HERE: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 2);
-const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
+pub(super) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
 pub(super) const CABLE: &str = "eth0";
 
 const WEB: u16 = 8080;
