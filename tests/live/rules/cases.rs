@@ -137,6 +137,18 @@ pub(super) const ALL: &[Case] = &[
         ..LAN
     },
     Case {
+        name: "mosquitto",
+        rule: "mqtt-reachable",
+        needs: &[Root, Tool("mosquitto")],
+        severity: "low",
+        prepare: "printf 'listener 1883\\nallow_anonymous true\\n' > /etc/mosquitto/conf.d/try.conf
+            install -d -o mosquitto -g mosquitto /run/mosquitto /var/log/mosquitto",
+        start: "mosquitto -c /etc/mosquitto/mosquitto.conf",
+        ready: Ready::Tcp(1883),
+        fix: Fix::Service("mosquitto"),
+        ..LAN
+    },
+    Case {
         name: "vsftpd_as_shipped",
         rule: "ftp-server-reachable",
         needs: &[Root, Tool("vsftpd")],
