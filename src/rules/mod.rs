@@ -93,13 +93,15 @@ impl RuleSet {
 fn hit<'s>(scan: &Scan<'s>, rule: &Rule, observation: Observation<'s>) -> Hit {
     let reach = observation.socket.exposure.as_ref().map(|exposure| exposure.reach);
     let culprit = scan.culprit(&rule.when, observation);
+    // A rule that only rules processes out names none; advice still has to.
+    let owner = culprit.or_else(|| observation.owners().next());
     Hit {
         words: Arc::clone(&rule.words),
         severity: rule.severity(reach),
         socket: observation.index,
         message: evidence::message(observation, culprit),
         evidence: scan.deciding(&rule.when, observation),
-        remedies: rule.remedies.iter().filter_map(|remedy| remedy.fill(observation, culprit)).collect(),
+        remedies: rule.remedies.iter().filter_map(|remedy| remedy.fill(observation, owner)).collect(),
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     cases::ALL
         .iter()
         .map(|case| lab::trial(&format!("rules::{}", case.name), case.needs, move || run(case)))
+        .chain([lab::trial("rules::stock_programs_are_quiet", cases::STOCK_NEEDS, stock)])
         .collect()
 }
 
@@ -82,6 +83,31 @@ fn run(case: &Case) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Programs of a good machine, set up as Debian ships them: nothing above low.
+fn stock() -> Outcome {
+    let room = Room::new("10.77.0.1")?;
+    room.script(cases::STOCK_PREPARE)?;
+    let mut running = Vec::new();
+    for helper in cases::STOCK {
+        running.push(room.help(helper)?);
+    }
+    // The two that have no port: ping and the client of DHCP.
+    for tables in [&["packet"][..], &["icmp", "raw"]] {
+        lab::wait("a socket without a port", || {
+            let rows = |table: &&str| std::fs::read_to_string(format!("/proc/thread-self/net/{table}"));
+            let some =
+                || tables.iter().filter_map(|table| rows(table).ok()).any(|text| text.lines().count() > 1);
+            room.here.run(some).ok()?.then_some(())
+        })?;
+    }
+    let found = room.findings()?;
+    drop(running);
+    match found.iter().find(|found| !matches!(text(&found["severity"]), "low" | "info")) {
+        None => Ok(()),
+        Some(wrong) => Err(Stop::Fail(format!("a stock program is said to be risky: {wrong}"))),
+    }
 }
 
 /// Asks each program to end, the last one first, and waits for it.
