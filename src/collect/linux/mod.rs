@@ -321,7 +321,8 @@ impl Look<'_> {
             unlisted: None,
         };
         if walk.denied > 0 {
-            let what = format!("{} processes could not be looked into", walk.denied);
+            let s = if walk.denied == 1 { "process" } else { "processes" };
+            let what = format!("{} {s} could not be looked into", walk.denied);
             return Some(gap(&what, "permission denied on /proc/PID/fd", walk.denied));
         }
         // Every pid namespace has a process 1; who does not see it is not shown every process.
