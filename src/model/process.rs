@@ -13,7 +13,7 @@ pub struct ProcessId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Holder {
     pub process: ProcessId,
-    /// Descriptor number; for a ring, the ring's.
+    /// Descriptor number; for a ring, the ring's; -1 for mapped memory.
     pub fd: i32,
     pub how: How,
 }
@@ -27,6 +27,8 @@ named! {
         Thread = "thread",
         /// Registered in an io_uring.
         Ring = "ring",
+        /// Mapped into memory (a ring of a packet or XDP socket), its descriptor closed.
+        Memory = "memory",
     }
 }
 

@@ -322,7 +322,11 @@ fn process(out: &mut String, each: &Observation<'_>) {
                 let name = out.split_off(start).replace('"', "\\x22");
                 out.push_str(&name);
             }
-            let _ = write!(out, "\",pid={},fd={})", owner.process.pid, holder.fd);
+            // As in lsof(8): what is only mapped into memory has no number.
+            let _ = match holder.fd {
+                0.. => write!(out, "\",pid={},fd={})", owner.process.pid, holder.fd),
+                _ => write!(out, "\",pid={},fd=mem)", owner.process.pid),
+            };
         }
     }
     out.push(')');

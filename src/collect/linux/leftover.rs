@@ -13,6 +13,10 @@ use crate::source::Source;
 /// Sockets whose queues are searched for descriptors in flight, at most.
 const QUEUES_LIMIT: usize = 10_000;
 
+/// Up to so many unexplained sockets are looked at again after [`A_MOMENT`].
+const WAITED_FOR: usize = 64;
+const A_MOMENT: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// What is owned by nobody by its nature: it has no inode, so no descriptor can lead to it.
 pub(super) fn by_nature(socket: &Socket) -> Option<OwnerGap> {
     if socket.inode != 0 || socket.owner_gap.is_some() {
@@ -41,6 +45,8 @@ pub(super) struct Circumstances<'c> {
     pub(super) namespaces: &'c [Namespace],
     /// Some process could not be looked into, or not even be seen.
     pub(super) hidden: bool,
+    /// Some process could not be looked into.
+    pub(super) denied: bool,
     /// Descriptors that wait in unread messages of a namespace's UNIX sockets.
     pub(super) in_flight: BTreeMap<NamespaceId, usize>,
 }
@@ -52,19 +58,29 @@ pub(super) fn sort(
     leftover: &[u32],
     circumstances: &Circumstances<'_>,
 ) {
-    let mut rest = Vec::new();
-    let gone = Gone::ask(source, sockets, leftover, circumstances.namespaces);
+    let mut rest = leftover.to_vec();
     let mut kernel = KernelPorts::default();
-    for at in leftover {
-        let socket = &mut sockets[*at as usize];
-        if gone.contains(socket) {
-            socket.owner_gap = Some(OwnerGap::Gone);
-        } else if kernel.explains(source, socket, circumstances.namespaces) {
-            socket.owner_gap = Some(OwnerGap::Kernel);
-        } else {
-            rest.push((socket.netns, *at));
+    for again in ["-again", "-again2", "-again3"] {
+        let gone = Gone::ask(source, sockets, &rest, circumstances.namespaces, again);
+        rest.retain(|at| {
+            let socket = &mut sockets[*at as usize];
+            if gone.contains(socket) {
+                socket.owner_gap = Some(OwnerGap::Gone);
+            } else if kernel.explains(source, socket, circumstances.namespaces) {
+                socket.owner_gap = Some(OwnerGap::Kernel);
+            }
+            socket.owner_gap.is_none()
+        });
+        // A process that ends has no file table any more a moment before its sockets are closed.
+        // To wait for that makes sense where few are left, and nothing else explains them.
+        if rest.is_empty() || rest.len() > WAITED_FOR || circumstances.denied {
+            break;
+        }
+        if source.is_live() && again != "-again3" {
+            std::thread::sleep(A_MOMENT);
         }
     }
+    let rest: Vec<(NamespaceId, u32)> = rest.into_iter().map(|at| (sockets[at as usize].netns, at)).collect();
     let otherwise = circumstances.hidden.then_some(OwnerGap::Hidden);
     // The list is in order of namespaces.
     for some in rest.chunk_by(|a, b| a.0 == b.0) {
@@ -85,7 +101,13 @@ pub(super) fn sort(
 struct Gone(BTreeSet<(u32, u64, u64)>);
 
 impl Gone {
-    fn ask(source: &Source, sockets: &[Socket], leftover: &[u32], namespaces: &[Namespace]) -> Self {
+    fn ask(
+        source: &Source,
+        sockets: &[Socket],
+        leftover: &[u32],
+        namespaces: &[Namespace],
+        again: &'static str,
+    ) -> Self {
         let mut asked: BTreeMap<_, Vec<Protocol>> = BTreeMap::new();
         let mut gone = BTreeSet::new();
         for at in leftover {
@@ -98,7 +120,7 @@ impl Gone {
         }
         for (id, protocols) in asked {
             let place = Place { inode: namespaces[id.0 as usize].inode, id };
-            for socket in sock_diag::list_again(source, place, &protocols).sockets {
+            for socket in sock_diag::list_again(source, place, &protocols, again).sockets {
                 gone.remove(&(socket.netns.0, socket.inode, socket.cookie));
             }
         }

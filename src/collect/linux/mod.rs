@@ -25,7 +25,8 @@ use super::join::{Found, Inodes, arrange};
 use super::table::Table;
 use super::{peers, roles};
 use crate::model::{
-    Gap, Holder, How, NamespaceId, OwnerGap, Process, ProcessId, Protocol, Snapshot, Socket, Span, Wants,
+    Gap, Holder, How, NamespaceId, OwnerGap, Process, ProcessId, Protocol, Snapshot, Socket, Span, State,
+    Wants,
 };
 use crate::source::{NetnsPlace, SocketAnswer, Source};
 
@@ -197,6 +198,7 @@ impl Look<'_> {
                 }
                 // Closed, or another socket by now.
                 Ok(_) => {}
+                Err(error) if has_ended(&error) => {}
                 Err(error) => refusal = Some((error, held)),
             }
         }
@@ -267,27 +269,39 @@ impl Look<'_> {
     /// Looks again for whoever holds what has no holder, and says of the rest what it is.
     fn attribute(&mut self, sockets: &mut [Socket], inodes: &Inodes, walk: &mut Walk, pids: &[u32]) {
         let mut leftover = ownerless(sockets, inodes, walk);
-        for again in [proc_fd::walk_threads, proc_fd::walk] {
-            if leftover.is_empty() {
-                break;
-            }
+        let mut add = |leftover: &mut Vec<u32>, mut more: Walk| {
             let wanted: BTreeSet<u64> = leftover.iter().map(|at| sockets[*at as usize].inode).collect();
-            let mut more = again(self.source, pids);
             more.held.retain(|held| wanted.contains(&held.inode));
             more.denied = 0;
             more.namespaces.clear();
             if !more.held.is_empty() {
                 walk.append(more);
-                leftover = ownerless(sockets, inodes, walk);
+                *leftover = ownerless(sockets, inodes, walk);
             }
+        };
+        if !leftover.is_empty() {
+            add(&mut leftover, proc_fd::walk_threads(self.source, pids));
+        }
+        if !leftover.is_empty() {
+            // By now others may hold it: who was started meanwhile is looked at too.
+            let now = self.pids();
+            add(&mut leftover, proc_fd::walk(self.source, &now));
+        }
+        // To read what every process has mapped is dear, and few sockets can be.
+        if leftover.iter().any(|at| may_be_mapped(&sockets[*at as usize])) {
+            add(&mut leftover, proc_fd::walk_memory(self.source, pids));
         }
         let hidden = self.hidden(walk);
         if !leftover.is_empty() {
             let holders: BTreeMap<u64, (u32, i32)> =
                 walk.held.iter().map(|held| (held.inode, (held.task, held.fd))).collect();
             let in_flight = leftover::in_flight(self.source, sockets, |inode| holders.get(&inode).copied());
-            let circumstances =
-                Circumstances { namespaces: &self.namespaces.list, hidden: hidden.is_some(), in_flight };
+            let circumstances = Circumstances {
+                namespaces: &self.namespaces.list,
+                hidden: hidden.is_some(),
+                denied: walk.denied > 0,
+                in_flight,
+            };
             leftover::sort(self.source, sockets, &leftover, &circumstances);
         }
         let ambiguous = inodes.ambiguous();
@@ -326,7 +340,8 @@ impl Look<'_> {
             return Some(gap(&what, "permission denied on /proc/PID/fd", walk.denied));
         }
         // Every pid namespace has a process 1; who does not see it is not shown every process.
-        if self.source.process(1).is_err() {
+        // A handle on its folder can be had all the same; looking into it is what is forbidden.
+        if self.source.process(1).and_then(|first| first.read("stat")).is_err() {
             return Some(gap("processes of others are not shown", "/proc is mounted with hidepid", 1));
         }
         let pid_namespace = self.source.proc_link("thread-self/ns/pid").ok()?;
@@ -361,6 +376,20 @@ fn remedy(source: &Source) -> String {
         (true, false) => "give it CAP_SYS_PTRACE (docker run --cap-add SYS_PTRACE --pid host …)".into(),
         (_, true) => "run it on the host itself, with every capability that the hidden processes have".into(),
     }
+}
+
+/// The process, or its descriptor, is not there any more.
+fn has_ended(error: &std::io::Error) -> bool {
+    const ENOENT: i32 = 2;
+    const ESRCH: i32 = 3;
+    const EBADF: i32 = 9;
+    [ENOENT, ESRCH, EBADF].map(Some).contains(&error.raw_os_error())
+}
+
+/// Rings of packet and XDP sockets, and received data of TCP (`TCP_ZEROCOPY_RECEIVE`).
+fn may_be_mapped(socket: &Socket) -> bool {
+    matches!(socket.protocol, Protocol::Packet | Protocol::Xdp)
+        || (socket.protocol == Protocol::Tcp && socket.state == State::Established)
 }
 
 /// Sockets with an inode and without a holder.

@@ -52,6 +52,11 @@ pub(super) fn walk_threads(source: &Source, pids: &[u32]) -> Walk {
     in_parallel(pids, |pid, buffer, found| look_at_threads(source, pid, buffer, found))
 }
 
+/// Looks for sockets that are mapped into memory, whose descriptors may be closed.
+pub(super) fn walk_memory(source: &Source, pids: &[u32]) -> Walk {
+    in_parallel(pids, |pid, _, found| look_at_memory(source, pid, found))
+}
+
 fn in_parallel(pids: &[u32], look: impl Fn(u32, &mut LinkBuffer, &mut Walk) + Sync) -> Walk {
     let cores = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
     let threads = if pids.len() < WORTH_A_THREAD { 1 } else { cores };
@@ -120,6 +125,16 @@ fn look_at_threads(source: &Source, pid: u32, buffer: &mut LinkBuffer, found: &m
     for thread in threads {
         // A thread that ends meanwhile has given its table back.
         let _ = read_table(&process, &format!("task/{thread}/fd"), thread, How::Thread, buffer, found);
+    }
+    name_holder(&process, before, found);
+}
+
+fn look_at_memory(source: &Source, pid: u32, found: &mut Walk) {
+    let Ok(process) = source.process(pid) else { return };
+    let Ok(maps) = process.read("maps") else { return };
+    let (before, index) = (found.held.len(), u32::try_from(found.processes.len()).unwrap_or(u32::MAX));
+    for inode in proc_net::mapped_sockets(&maps) {
+        found.held.push(Held { inode, process: index, task: pid, fd: -1, how: How::Memory });
     }
     name_holder(&process, before, found);
 }

@@ -344,6 +344,12 @@ pub fn sockets_in_use(protocols: &[u8], name: &[u8]) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
+/// Sockets that are mapped into memory (proc_pid_maps(5): `address perms offset dev inode path`).
+pub fn mapped_sockets(maps: &[u8]) -> impl Iterator<Item = u64> {
+    maps.split(|byte| *byte == b'\n')
+        .filter_map(|line| inode_of(line.rsplit(|byte| *byte == b' ').next()?, b"socket"))
+}
+
 /// Paths of namespace files that are mounted somewhere (proc_pid_mountinfo(5)): inode of the
 /// network namespace, and mount point with its octal escapes undone.
 pub fn mounted_namespaces(mountinfo: &[u8]) -> impl Iterator<Item = (u64, Vec<u8>)> {

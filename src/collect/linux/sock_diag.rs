@@ -22,12 +22,18 @@ pub(super) struct Place {
     pub(super) id: NamespaceId,
 }
 
-/// Whether these protocols' tables still hold what they held: their sockets once more.
-pub(super) fn list_again(source: &Source, place: Place, protocols: &[Protocol]) -> Table {
+/// Whether these protocols' tables still hold what they held: their sockets once more. `again`
+/// keeps the answers apart in a recording.
+pub(super) fn list_again(
+    source: &Source,
+    place: Place,
+    protocols: &[Protocol],
+    again: &'static str,
+) -> Table {
     let mut table = Table::default();
     let tcp = [inet("tcp4", AF_INET, Protocol::Tcp, 6, TCP4), inet("tcp6", AF_INET6, Protocol::Tcp, 6, TCP6)];
-    let tcp = tcp.into_iter().map(|question| Question { again: "-again", ..question });
-    for question in tcp.chain(questions("-again")) {
+    let tcp = tcp.into_iter().map(|question| Question { again, ..question });
+    for question in tcp.chain(questions(again)) {
         if protocols.contains(&question.protocol()) {
             settle(source, place, &question, &mut table, &mut Gaps::default());
         }

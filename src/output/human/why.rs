@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use super::audit::{field, place, remedy};
 use super::paint::{self, Painted, bold, faint};
 use super::screens;
-use crate::model::{Fact, Observation, Owner, Path, Text, Verdict};
+use crate::model::{Fact, Holder, Observation, Owner, Path, Text, Verdict};
 use crate::output::cells;
 use crate::output::json::v1::rfc3339;
 use crate::output::{Clean, Explained, Outcome, Style, View, Why};
@@ -95,7 +95,8 @@ fn holder(out: &mut dyn Write, owner: &Owner<'_>, style: &Style) -> io::Result<(
         Fact::Absent => "none".to_owned(),
         Fact::Unknown => "?".to_owned(),
     };
-    let fds: Vec<String> = owner.holders.iter().map(|holder| holder.fd.to_string()).collect();
+    let number = |holder: &Holder| if holder.fd < 0 { "mem".to_owned() } else { holder.fd.to_string() };
+    let fds: Vec<String> = owner.holders.iter().map(number).collect();
     let since = process
         .start_time
         .known()

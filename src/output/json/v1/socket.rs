@@ -324,7 +324,7 @@ impl Serialize for OwnerV1<'_> {
         object.serialize_field("container", &process.container.known().map(ContainerV1))?;
         object.serialize_field("package", &process.package.known().map(Lossy))?;
         object.serialize_field("parents", &Each(parents, ParentV1))?;
-        object.serialize_field("fds", &Each(self.0.holders, |holder: &Holder| holder.fd))?;
+        object.serialize_field("fds", &Descriptors(self.0.holders))?;
         object.serialize_field("how", self.how().name())?;
         let mut raw = Raw::of([
             ("name", Some(&process.name)),
@@ -336,6 +336,15 @@ impl Serialize for OwnerV1<'_> {
         raw.list("cmdline", cmdline);
         raw.write(&mut object)?;
         object.end()
+    }
+}
+
+/// Their numbers; mapped memory has none.
+struct Descriptors<'s>(&'s [Holder]);
+
+impl Serialize for Descriptors<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|holder| holder.fd).filter(|fd| *fd >= 0))
     }
 }
 
