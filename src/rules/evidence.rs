@@ -30,6 +30,15 @@ impl<'s> Scan<'s> {
         found
     }
 
+    /// Like `refuting`, for a part of a condition.
+    pub(super) fn refuted(&self, cond: &Cond, view: View<'s>, found: &mut Vec<String>) {
+        self.why(cond, view, Truth::False, found);
+    }
+
+    pub(super) fn refuted_group(&self, group: &Group, view: View<'s>, found: &mut Vec<String>) {
+        self.why_group(group, view, Truth::False, found);
+    }
+
     /// Follows those parts of a condition that made it what it is.
     fn why(&self, cond: &Cond, view: View<'s>, truth: Truth, found: &mut Vec<String>) {
         match cond {

@@ -363,12 +363,12 @@ impl<'r> Builder<'r> {
         for each in self.reader.list(node, "process") {
             let fields = self.reader.table(each, "process")?;
             check_keys(self.reader, fields, "the process of an example", PROCESS);
-            holders.list.push(self.process(fields, each.span())?);
+            holders.list.push(self.process(fields)?);
         }
         Some(holders)
     }
 
-    fn process(&mut self, fields: &DeTable<'_>, span: Range<usize>) -> Option<(ProcessId, How)> {
+    fn process(&mut self, fields: &DeTable<'_>) -> Option<(ProcessId, How)> {
         // A program without a path stands where Debian puts programs; a name follows from it.
         let exe =
             self.text(fields, "exe").or_else(|| Some(format!("/usr/bin/{}", self.text(fields, "program")?)));

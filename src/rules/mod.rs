@@ -5,10 +5,14 @@
 
 mod compile;
 mod condition;
+mod describe;
 mod evidence;
 mod example;
+mod explain;
 mod facts;
 mod index;
+mod json_schema;
+mod lint;
 mod load;
 mod matcher;
 mod pattern;
@@ -21,6 +25,8 @@ mod tests;
 mod verify;
 
 pub use compile::{Rule, rule as compile};
+pub use explain::{Explained, Outcome};
+pub use json_schema::json_schema;
 pub use load::Override;
 pub use remedy::Template;
 pub use verify::{Uncovered, Verified};

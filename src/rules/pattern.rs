@@ -76,10 +76,6 @@ impl Class {
         ("container", Self::Container),
     ];
 
-    pub(super) fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, class)| *class == self).map_or("", |(name, _)| name)
-    }
-
     /// Whether an address is of this class by its digits alone; `None` where the interfaces decide.
     pub(super) fn of_digits(self, address: IpAddr) -> Option<bool> {
         Some(match self {

@@ -57,3 +57,9 @@ fn every_shipped_rule_behaves_as_its_examples_say() {
     let verified = set.verify();
     assert!(verified.failures.is_empty(), "{}", lines(&verified.failures));
 }
+
+#[test]
+fn lint_has_nothing_to_say_of_the_shipped_rules() {
+    let advice = RuleSet::builtin().lint();
+    assert!(advice.is_empty(), "{}", lines(&advice));
+}
