@@ -196,16 +196,20 @@ fn severity(
             None => sound = false,
         }
     }
-    for class in [Reach::Host, Reach::Lan, Reach::Internet] {
-        if sound && possible.contains(&class) && !named.iter().any(|(reach, _)| *reach == class) {
-            let message = format!("`severity` does not say what reach `{}` is", class.name());
-            reader.advise(
-                node.span(),
-                message,
-                "name it, or leave it out in `[when]` (`reach = \">= lan\"`)",
-            );
-            sound = false;
-        }
+    let missing: Vec<&str> = [Reach::Host, Reach::Lan, Reach::Internet]
+        .into_iter()
+        .filter(|class| possible.contains(class) && !named.iter().any(|(reach, _)| reach == class))
+        .map(Reach::name)
+        .collect();
+    if sound && !missing.is_empty() {
+        let message =
+            format!("`severity` does not say what these classes of reach are: {}", missing.join(", "));
+        reader.advise(
+            node.span(),
+            message,
+            "name them, or leave them out in `[when]` (`reach = \">= lan\"`)",
+        );
+        sound = false;
     }
     if !sound {
         return None;

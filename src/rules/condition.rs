@@ -242,7 +242,11 @@ impl Parser<'_> {
             .find_map(|scope| schema::find(scope, key));
         if let Some(fact) = home {
             let message = format!("there is no `{}` in {}", shorten(key), place.scope.place());
-            return self.reader.advise(span, message, format!("did you mean `{}`?", fact.key.full_name()));
+            let help = match fact.scope {
+                Scope::Socket => format!("`{key}` is a fact of the socket: it stands outside this table"),
+                Scope::Process | Scope::Host => format!("did you mean `{}`?", fact.key.full_name()),
+            };
+            return self.reader.advise(span, message, help);
         }
         if key == "local" && place.scope == Scope::Socket {
             return self.reader.advise(

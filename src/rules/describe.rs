@@ -15,10 +15,16 @@ impl Rule {
             self.worst().name().to_owned()
         } else {
             let classes = self.named.iter().rev();
-            let each = classes.map(|reach| format!("{} ({})", self.severity(Some(*reach)).name(), reach.name()));
+            let each =
+                classes.map(|reach| format!("{} ({})", self.severity(Some(*reach)).name(), reach.name()));
             each.collect::<Vec<_>>().join(", ")
         };
-        let _ = writeln!(page, "Rule `{}` · severity {severity} · confidence {}\n", self.id(), self.words.confidence.name());
+        let _ = writeln!(
+            page,
+            "Rule `{}` · severity {severity} · confidence {}\n",
+            self.id(),
+            self.words.confidence.name()
+        );
         let _ = writeln!(page, "{}\n", self.words.why);
         let _ = writeln!(page, "## How it is decided\n");
         self.bullets(&self.when, 0, "", &mut page);
@@ -38,7 +44,9 @@ impl Rule {
     fn bullets(&self, cond: &Cond, depth: usize, prefix: &str, page: &mut String) {
         let indent = "  ".repeat(depth);
         match cond {
-            Cond::All(parts) if depth == 0 => parts.iter().for_each(|part| self.bullets(part, depth, prefix, page)),
+            Cond::All(parts) if depth == 0 => {
+                parts.iter().for_each(|part| self.bullets(part, depth, prefix, page))
+            }
             Cond::All(parts) => self.heading("all of:", parts, depth, prefix, page),
             Cond::Any(parts) => self.heading("one of:", parts, depth, prefix, page),
             Cond::Not(inner) => self.heading("not:", std::slice::from_ref(&**inner), depth, prefix, page),
@@ -47,12 +55,21 @@ impl Rule {
                 let _ = writeln!(page, "{indent}- `{prefix}{} = {value}`", leaf.key.full_name());
             }
             Cond::Holder(holder) => {
-                let inner = if holder.process.is_some() && depth == 0 && !matches!(holder.process, Some(Cond::All(_))) { depth } else { depth + 1 };
+                let inner = if holder.process.is_some()
+                    && depth == 0
+                    && !matches!(holder.process, Some(Cond::All(_)))
+                {
+                    depth
+                } else {
+                    depth + 1
+                };
                 if inner > depth {
                     let _ = writeln!(page, "{indent}- of one process that holds it:");
                 }
                 match &holder.process {
-                    Some(Cond::All(parts)) => parts.iter().for_each(|part| self.bullets(part, inner, prefix, page)),
+                    Some(Cond::All(parts)) => {
+                        parts.iter().for_each(|part| self.bullets(part, inner, prefix, page))
+                    }
                     Some(process) => self.bullets(process, inner, prefix, page),
                     None => {}
                 }
@@ -68,7 +85,13 @@ impl Rule {
     }
 
     fn group(&self, group: &Group, depth: usize, page: &mut String) {
-        let _ = writeln!(page, "{}- `{} = {}`", "  ".repeat(depth), group.kind.name(), self.written(group.span.clone()));
+        let _ = writeln!(
+            page,
+            "{}- `{} = {}`",
+            "  ".repeat(depth),
+            group.kind.name(),
+            self.written(group.span.clone())
+        );
     }
 
     /// A value as its author wrote it, on one line.
@@ -79,8 +102,12 @@ impl Rule {
 
     fn examples(&self, page: &mut String) {
         for (fires, words) in [(true, "It fires"), (false, "It stays quiet")] {
-            let names: Vec<&str> =
-                self.examples.iter().filter(|example| example.fires == fires).map(|example| example.name.as_str()).collect();
+            let names: Vec<&str> = self
+                .examples
+                .iter()
+                .filter(|example| example.fires == fires)
+                .map(|example| example.name.as_str())
+                .collect();
             if !names.is_empty() {
                 let _ = writeln!(page, "\n{words}: {}.", names.join("; "));
             }
@@ -102,7 +129,8 @@ impl RuleSet {
 
 fn describe_remedy(remedy: &Template, page: &mut String) {
     let _ = writeln!(page, "\n### {} ({})\n", remedy.title.written, remedy.kind);
-    let block = |lines: &[Line]| lines.iter().map(|line| line.written.as_str()).collect::<Vec<_>>().join("\n");
+    let block =
+        |lines: &[Line]| lines.iter().map(|line| line.written.as_str()).collect::<Vec<_>>().join("\n");
     if !remedy.commands.is_empty() {
         let _ = writeln!(page, "```sh\n{}\n```", block(&remedy.commands));
     }

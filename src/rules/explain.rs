@@ -95,7 +95,12 @@ fn near(scan: &Scan<'_>, rule: &Rule, observation: Observation<'_>) -> Option<Ou
 
 /// Takes apart what must hold at once; `None` when nobody is known to hold the socket though a
 /// process is asked for.
-fn split<'c, 's>(scan: &Scan<'s>, cond: &'c Cond, view: View<'s>, parts: &mut Vec<Part<'c, 's>>) -> Option<()> {
+fn split<'c, 's>(
+    scan: &Scan<'s>,
+    cond: &'c Cond,
+    view: View<'s>,
+    parts: &mut Vec<Part<'c, 's>>,
+) -> Option<()> {
     match cond {
         Cond::All(inner) => inner.iter().try_for_each(|each| split(scan, each, view, parts)),
         Cond::Holder(holder) => {
@@ -149,7 +154,9 @@ fn tells(clause: Clause<'_>) -> bool {
 fn is_kind(clause: Clause<'_>) -> bool {
     match clause {
         Clause::Cond(Cond::Leaf(leaf)) => leaf.key.is_identity() || leaf.key.is_structure(),
-        Clause::Cond(Cond::Any(parts) | Cond::All(parts)) => parts.iter().any(|part| is_kind(Clause::Cond(part))),
+        Clause::Cond(Cond::Any(parts) | Cond::All(parts)) => {
+            parts.iter().any(|part| is_kind(Clause::Cond(part)))
+        }
         Clause::Cond(Cond::Not(inner)) => is_kind(Clause::Cond(inner)),
         Clause::Cond(Cond::Holder(holder)) => {
             holder.process.as_ref().is_some_and(|process| is_kind(Clause::Cond(process)))

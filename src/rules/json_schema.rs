@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::pattern::Class;
 use super::schema::{
-    CONFIDENCES, Differs, FACTS, GroupKind, Key, Kind, REFERENCES, REMEDY, REMEDY_KINDS, SEVERITIES, Scope, words,
+    CONFIDENCES, Differs, FACTS, GroupKind, Key, Kind, REFERENCES, REMEDY, REMEDY_KINDS, SEVERITIES, Scope,
+    words,
 };
 use crate::model::Reach;
 
@@ -152,7 +153,9 @@ fn value(key: Key) -> Value {
     let item = match fact.kind {
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Word(_) | Kind::Capability => of_words(&words(fact.kind)),
-        Kind::Protocol => json!({ "anyOf": [of_words(&words(fact.kind)), { "type": "string", "pattern": "^!?family-[0-9]+$" }] }),
+        Kind::Protocol => {
+            json!({ "anyOf": [of_words(&words(fact.kind)), { "type": "string", "pattern": "^!?family-[0-9]+$" }] })
+        }
         Kind::Reach => {
             json!({ "anyOf": [of_words(&words(fact.kind)), { "type": "string", "pattern": "^!?(>=|<=|>|<) *[a-z]+$" }] })
         }

@@ -51,7 +51,8 @@ fn alone(rule: &Rule, found: &mut Vec<Problem>) {
             found.push(advice(rule, &message, "add `undo`"));
         }
         if !remedy.commands.is_empty() && remedy.verify.is_none() {
-            let message = format!("the remedy `{}` does not say how to see that it worked", remedy.title.written);
+            let message =
+                format!("the remedy `{}` does not say how to see that it worked", remedy.title.written);
             found.push(advice(rule, &message, "add `verify`"));
         }
     }

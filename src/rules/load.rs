@@ -88,9 +88,18 @@ impl RuleSet {
         }
     }
 
-    pub(super) fn of(rules: Vec<Rule>, overrides: Vec<Override>) -> Self {
+    fn of(rules: Vec<Rule>, overrides: Vec<Override>) -> Self {
         let index = Index::new(&rules);
         Self { rules, overrides, index }
+    }
+}
+
+impl From<Vec<Rule>> for RuleSet {
+    /// These rules and no others; of two with one name the later stays.
+    fn from(rules: Vec<Rule>) -> Self {
+        let by_id: BTreeMap<String, Rule> =
+            rules.into_iter().map(|rule| (rule.id().to_owned(), rule)).collect();
+        Self::of(by_id.into_values().collect(), Vec::new())
     }
 }
 

@@ -21,11 +21,13 @@ pub(super) struct Reader {
     pub(super) file: String,
     pub(super) source: Arc<str>,
     problems: Vec<Problem>,
+    /// The syntax was at fault: values without a place are what the parser made up.
+    broken: bool,
 }
 
 impl Reader {
     pub(super) fn new(file: String, source: Arc<str>) -> Self {
-        Self { file, source, problems: Vec::new() }
+        Self { file, source, problems: Vec::new(), broken: false }
     }
 
     pub(super) fn say(&mut self, span: Range<usize>, message: impl Into<String>) {
@@ -42,7 +44,8 @@ impl Reader {
     }
 
     fn push(&mut self, span: Option<Range<usize>>, message: String, help: Option<String>) {
-        if self.problems.len() < MAX_PROBLEMS {
+        let made_up = self.broken && span.as_ref().is_some_and(Range::is_empty);
+        if self.problems.len() < MAX_PROBLEMS && !made_up {
             let (file, source) = (self.file.clone(), Arc::clone(&self.source));
             let problem = Problem { file, source, span, message, help };
             // An example that others are changes of is read once for each of them.
@@ -77,6 +80,7 @@ impl Reader {
             let span = error.span().unwrap_or(0..0);
             self.say(span, error.message().trim_end_matches('.').to_owned());
         }
+        self.broken = !self.is_clean();
         table.into_inner()
     }
 

@@ -89,7 +89,7 @@ impl Line {
                     None => reader.unknown_key(
                         span.clone(),
                         word,
-                        "the placeholders of a remedy",
+                        "the list of placeholders",
                         NAMES.iter().map(|(name, _)| *name),
                     ),
                 }

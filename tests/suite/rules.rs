@@ -1,0 +1,300 @@
+//! The shipped rules, all in one loop; the errors of bad ones as a user reads them; the schema.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sockwarden::model::Problem;
+use sockwarden::output::{Style, problems};
+use sockwarden::rules::{RuleSet, compile, json_schema};
+
+fn text(found: &[Problem]) -> String {
+    let mut out = Vec::new();
+    problems(&mut out, found, &Style { color: false, width: Some(100), verbose: false })
+        .expect("writes to memory");
+    String::from_utf8(out).expect("text").trim_end().to_owned()
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("rules can be listed") {
+        let path = entry.expect("rules can be listed").path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|ext| ext == "toml") {
+            found.push(path);
+        }
+    }
+}
+
+fn shipped() -> RuleSet {
+    RuleSet::load(&[]).unwrap_or_else(|found| panic!("{}", text(&found)))
+}
+
+#[test]
+fn every_file_is_a_rule_and_every_rule_behaves() {
+    let set = shipped();
+    let mut on_disk = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("rules"), &mut on_disk);
+    let named: BTreeSet<String> =
+        on_disk.iter().map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    assert_eq!(named.len(), on_disk.len(), "two files have one name");
+    assert_eq!(set.rules().iter().map(|rule| rule.id().to_owned()).collect::<BTreeSet<_>>(), named);
+    assert!(set.rules().len() >= 30, "only {} rules", set.rules().len());
+
+    for rule in set.rules() {
+        let id = rule.id();
+        assert!(Path::new(&rule.file).file_stem().is_some_and(|stem| stem == id), "{id}: {}", rule.file);
+        assert!(!rule.words.references.is_empty(), "{id} has no reference");
+        assert!(!rule.remedies.is_empty(), "{id} has no remedy");
+        assert!(rule.words.why.lines().count() <= 12, "{id}: `why` is longer than a screenful");
+        assert!(!rule.words.title.ends_with('.'), "{id}: a title ends without a full stop");
+        let page = rule.describe();
+        for needed in [&rule.words.title, &rule.words.why, "## How it is decided", "## What puts it right"] {
+            assert!(page.contains(needed), "{id}: its page lacks {needed}");
+        }
+    }
+    let verified = set.verify();
+    assert!(verified.failures.is_empty(), "{}", text(&verified.failures));
+    assert!(verified.examples >= 2 * verified.rules);
+    let advice = set.lint();
+    assert!(advice.is_empty(), "{}", text(&advice));
+}
+
+#[test]
+fn the_schema_is_the_committed_one_and_every_rule_fits_it() {
+    let schema = json_schema();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rule.schema.json");
+    let wanted = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+    if std::env::var_os("SOCKWARDEN_BLESS").is_some() {
+        fs::write(&path, &wanted).unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(&path).unwrap_or_default(),
+        wanted,
+        "docs/rule.schema.json is old: run this test with SOCKWARDEN_BLESS=1"
+    );
+    let validator = jsonschema::validator_for(&schema).expect("a valid schema");
+    for rule in shipped().rules() {
+        let value: serde_json::Value = toml::from_str(rule.source()).unwrap();
+        let faults: Vec<String> =
+            validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(faults.is_empty(), "{}: {}", rule.id(), faults.join("; "));
+    }
+    for bad in [
+        "prot = 1",
+        "port = 70000",
+        "reach = []",
+        "protocol = \"tpc\"",
+        "process = {}",
+        "others = { cout = 1 }",
+    ] {
+        let head = "title = \"t\"\nseverity = \"low\"\nconfidence = \"high\"\nwhy = \"w\"\n[when]\n";
+        let value: serde_json::Value = toml::from_str(&format!("{head}{bad}\n")).unwrap();
+        assert!(!validator.is_valid(&value), "the schema takes {bad}");
+    }
+}
+
+fn errors(source: &str) -> String {
+    match compile("rules/a-rule.toml", source.into(), false) {
+        Ok(_) => "no error".to_owned(),
+        Err(found) => text(&found),
+    }
+}
+
+#[test]
+fn all_faults_are_told_at_once_with_place_and_advice() {
+    insta::assert_snapshot!(errors(
+        r#"title = "x"
+severity = { internet = "hihg", lan = "low" }
+confidence = "high"
+wy = "w"
+
+[when]
+prt = 22
+port = 70000
+reach = ">= lam"
+address = "10.0.0.1/8"
+process = { nam = "sshd", port = 22 }
+
+[[remedy]]
+kind = "service"
+title = "stop it"
+commands = ["kill {pdi}"]
+"#
+    ), @r#"
+    error: the rule has no `why`
+    --> rules/a-rule.toml
+
+    error: `hihg` is no value of `severity`
+     --> rules/a-rule.toml:2:25
+      |
+    2 | severity = { internet = "hihg", lan = "low" }
+      |                         ^^^^^^
+      |
+      = help: did you mean `high`?
+
+    error: there is no `wy` in a rule
+     --> rules/a-rule.toml:4:1
+      |
+    4 | wy = "w"
+      | ^^
+      |
+      = help: did you mean `why`?
+
+    error: there is no `prt` in a condition on a socket
+     --> rules/a-rule.toml:7:1
+      |
+    7 | prt = 22
+      | ^^^
+      |
+      = help: did you mean `port`?
+
+    error: `port` is a number from 0 to 65535
+     --> rules/a-rule.toml:8:8
+      |
+    8 | port = 70000
+      |        ^^^^^
+
+    error: `lam` is no value of `reach`
+     --> rules/a-rule.toml:9:9
+      |
+    9 | reach = ">= lam"
+      |         ^^^^^^^^
+      |
+      = help: did you mean `lan`?
+
+    error: `10.0.0.1/8` has bits set behind its prefix
+      --> rules/a-rule.toml:10:11
+       |
+    10 | address = "10.0.0.1/8"
+       |           ^^^^^^^^^^^^
+       |
+       = help: did you mean "10.0.0.0/8"?
+
+    error: there is no `nam` in a condition on a process
+      --> rules/a-rule.toml:11:13
+       |
+    11 | process = { nam = "sshd", port = 22 }
+       |             ^^^
+       |
+       = help: did you mean `name`?
+
+    error: there is no `port` in a condition on a process
+      --> rules/a-rule.toml:11:27
+       |
+    11 | process = { nam = "sshd", port = 22 }
+       |                           ^^^^
+       |
+       = help: `port` is a fact of the socket: it stands outside this table
+
+    error: there is no `pdi` in the list of placeholders
+      --> rules/a-rule.toml:16:13
+       |
+    16 | commands = ["kill {pdi}"]
+       |             ^^^^^^^^^^^^
+       |
+       = help: did you mean `pid`?
+    "#);
+}
+
+#[test]
+fn what_can_never_hold_is_an_error() {
+    insta::assert_snapshot!(errors(
+        r#"title = "x"
+severity = "low"
+confidence = "high"
+why = "w"
+
+[when]
+any = [
+  { protocol = "unix", port = 22 },
+  { port = 22, all = [{ port = "1000-2000" }] },
+  { protocol = "udp", state = "listen" },
+  { process = { exe = "nginx" } },
+  { process.name = "a", process.not.name = ["a", "b"] },
+  { owned = false, process.name = "a" },
+]
+"#
+    ), @r#"
+    error: a socket of protocol unix has no `port`: this can never hold
+     --> rules/a-rule.toml:8:31
+      |
+    8 |   { protocol = "unix", port = 22 },
+      |                               ^^
+      |
+      = help: the protocol is `protocol = "unix"`
+
+    error: these values of `port` and those it must also have exclude each other
+     --> rules/a-rule.toml:9:12
+      |
+    9 |   { port = 22, all = [{ port = "1000-2000" }] },
+      |            ^^
+      |
+      = help: the other is `port = "1000-2000"`
+
+    error: udp has no state `listen`: this can never hold
+      --> rules/a-rule.toml:10:31
+       |
+    10 |   { protocol = "udp", state = "listen" },
+       |                               ^^^^^^^^
+       |
+       = help: did you mean `role = "receiver"`?
+
+    error: `exe` is a whole path, `nginx` is none
+      --> rules/a-rule.toml:11:23
+       |
+    11 |   { process = { exe = "nginx" } },
+       |                       ^^^^^^^
+       |
+       = help: did you mean `program = "nginx"` or `exe = "*/nginx"`?
+
+    error: `not` excludes every `process.name` that the rule asks for
+      --> rules/a-rule.toml:12:44
+       |
+    12 |   { process.name = "a", process.not.name = ["a", "b"] },
+       |                                            ^^^^^^^^^^
+
+    error: a socket that nobody holds has no process: this can never hold
+      --> rules/a-rule.toml:13:35
+       |
+    13 |   { owned = false, process.name = "a" },
+       |                                   ^^^
+       |
+       = help: the other is `owned = false`
+    "#);
+}
+
+#[test]
+fn syntax_faults_come_with_the_rest() {
+    insta::assert_snapshot!(errors("title = \"x\nseverity = \"low\"\nconfidence = = \"high\"\n[when\nprotocl = \"tcp\"\n"), @r#"
+    error: invalid basic string, expected `"`
+     --> rules/a-rule.toml:1:11
+      |
+    1 | title = "x
+      |           ^
+
+    error: extra `=`, expected nothing
+     --> rules/a-rule.toml:3:14
+      |
+    3 | confidence = = "high"
+      |              ^
+
+    error: unexpected key or value, expected newline, `#`
+     --> rules/a-rule.toml:3:16
+      |
+    3 | confidence = = "high"
+      |                ^
+
+    error: unclosed table, expected `]`
+     --> rules/a-rule.toml:4:6
+      |
+    4 | [when
+      |      ^
+
+    error: there is no `protocl` in a rule
+     --> rules/a-rule.toml:5:1
+      |
+    5 | protocl = "tcp"
+      | ^^^^^^^
+    "#);
+}
