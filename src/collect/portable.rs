@@ -12,8 +12,8 @@ use super::join::{Inodes, arrange};
 use super::table::{Table, blank};
 use super::{peers, roles};
 use crate::model::{
-    Endpoint, Gap, Holder, How, Namespace, NamespaceId, Process, ProcessId, Protocol, Snapshot, SocketType,
-    Span, State, Text, Wants, canonical,
+    Endpoint, Gap, Holder, How, Namespace, NamespaceId, OwnerGap, Process, ProcessId, Protocol, Snapshot,
+    SocketType, Span, State, Text, Wants, canonical,
 };
 use crate::source::Source;
 
@@ -72,6 +72,11 @@ pub(super) fn sockets(source: &Source, wants: &Wants) -> Snapshot {
             how: How::Fd,
         }));
         socket.holders = Span { start, len: u32::try_from(holders.len()).unwrap_or(u32::MAX) - start };
+        if wants.owners && socket.holders.len == 0 {
+            // These systems do not say why; a listener of theirs must not pass for an unexplained one.
+            let over = socket.state == State::TimeWait;
+            socket.owner_gap = Some(if over { OwnerGap::TimeWait } else { OwnerGap::Hidden });
+        }
     }
     for gap in blind_spots() {
         gaps.add(gap);
