@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::awkward::{Want, judge, sys};
 use crate::lab::{self, Maker, Need, Netns, Outcome, Program, Stop, check, maker, trial};
 
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 const CAP_SYS_PTRACE: libc::c_ulong = 19;
 
 pub(crate) fn makers() -> Vec<Maker> {
@@ -72,7 +72,7 @@ fn holder(args: &[OsString]) -> io::Result<()> {
     lab::hold()
 }
 
-fn become_nobody() -> io::Result<()> {
+pub(crate) fn become_nobody() -> io::Result<()> {
     // SAFETY: take numbers and a null list only.
     unsafe {
         check(libc::setgroups(0, std::ptr::null()))?;
@@ -83,7 +83,7 @@ fn become_nobody() -> io::Result<()> {
 }
 
 /// Root as in most containers.
-fn drop_ptrace() -> io::Result<()> {
+pub(crate) fn drop_ptrace() -> io::Result<()> {
     // SAFETY: takes numbers only.
     check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0) }).map(|_| ())
 }

@@ -17,6 +17,8 @@ mod blind;
 #[cfg(target_os = "linux")]
 mod churn;
 #[cfg(target_os = "linux")]
+mod cli;
+#[cfg(target_os = "linux")]
 mod enrich;
 #[cfg(target_os = "linux")]
 mod lab;
@@ -47,6 +49,7 @@ fn main() -> std::process::ExitCode {
         awkward::trials(),
         blind::trials(),
         churn::trials(),
+        cli::trials(),
         rules::trials(),
         reach::trials(),
         suggest::trials(),
