@@ -12,7 +12,7 @@ use crate::source::{FileStat, Root};
 
 use super::process::Look;
 use super::user::{self, IdRange};
-use super::world::{People, Worlds};
+use super::world::{People, Worlds, missing};
 
 /// As the kernel: ELOOP after 40 links (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
@@ -247,79 +247,136 @@ pub fn device_of(mountinfo: &[u8], path: &[u8]) -> Option<u32> {
     best.map(|(_, device)| device)
 }
 
-/// Fills `Socket::access`. Counts the sockets whose file could not be looked at.
-pub(super) fn fill(snapshot: &mut Snapshot, looks: &[Look], worlds: &mut Worlds<'_>) -> u64 {
-    let mut unread = 0;
-    let mut folders: BTreeMap<usize, BTreeMap<Vec<u8>, Step>> = BTreeMap::new();
-    let mut by_steps: BTreeMap<(usize, Vec<Step>), Users> = BTreeMap::new();
+/// The processes in whose roots files of sockets are to be looked up.
+pub(super) fn askers(snapshot: &Snapshot) -> BTreeSet<usize> {
+    let asked = snapshot.sockets.iter().filter(|socket| is_file(socket));
+    let holders = asked.flat_map(|socket| &snapshot.holders[socket.holders.range()]);
+    holders.map(|holder| holder.process.0 as usize).collect()
+}
+
+/// Bound to a file, and somebody can connect or send to it.
+fn is_file(socket: &Socket) -> bool {
+    matches!(socket.local, Endpoint::UnixPath(_)) && callable(socket)
+}
+
+fn callable(socket: &Socket) -> bool {
+    socket.protocol == Protocol::Unix
+        && !matches!(socket.state, State::Established | State::Closed | State::CloseWait)
+}
+
+/// What came of looking for the file of a socket.
+enum Found {
+    Here(Access),
+    /// Every root that could have it was asked.
+    Gone,
+    Unread,
+}
+
+/// Fills `Socket::access`. Counts the sockets whose file is not at its path, and those whose file
+/// could not be looked at.
+pub(super) fn fill(snapshot: &mut Snapshot, looks: &[Look], worlds: &mut Worlds<'_>) -> (u64, u64) {
     let mut order: Vec<(Option<usize>, usize)> = Vec::new();
     for index in 0..snapshot.sockets.len() {
         let socket = &snapshot.sockets[index];
-        if socket.protocol != Protocol::Unix || !callable(socket) {
-            continue;
-        }
-        if let Endpoint::UnixAbstract(_) = socket.local {
-            let access = Access { mode: None, uid: None, gid: None, users: Users::Everyone };
-            snapshot.sockets[index].access = Some(Box::new(access));
-        } else if let Endpoint::UnixPath(_) = socket.local {
+        if is_file(socket) {
             let holders = &snapshot.holders[socket.holders.range()];
             let world = holders.iter().find_map(|each| looks.get(each.process.0 as usize)?.world);
             order.push((world, index));
+        } else if callable(socket) && matches!(socket.local, Endpoint::UnixAbstract(_)) {
+            let access = Access { mode: None, uid: None, gid: None, users: Users::Everyone };
+            snapshot.sockets[index].access = Some(Box::new(access));
         }
     }
-    order.sort_unstable();
+    order.sort_unstable(); // each root is opened once
+    let mut search = Search { looks, worlds, folders: BTreeMap::new(), verdicts: BTreeMap::new() };
+    let (mut gone, mut unread) = (0, 0);
     for (_, index) in order {
-        let found = look_up(snapshot, index, looks, worlds, &mut folders, &mut by_steps);
-        unread += u64::from(found.is_none());
-        let hidden = Access { mode: None, uid: None, gid: None, users: Users::Unknown };
-        snapshot.sockets[index].access = Some(Box::new(found.unwrap_or(hidden)));
+        let access = match search.look_up(snapshot, index) {
+            Found::Here(access) => access,
+            Found::Gone => {
+                gone += 1;
+                Access { mode: None, uid: None, gid: None, users: Users::Unknown }
+            }
+            Found::Unread => {
+                unread += 1;
+                Access { mode: None, uid: None, gid: None, users: Users::Unknown }
+            }
+        };
+        snapshot.sockets[index].access = Some(Box::new(access));
     }
-    unread
+    (gone, unread)
 }
 
-/// Whether somebody can connect or send to it.
-fn callable(socket: &Socket) -> bool {
-    !matches!(socket.state, State::Established | State::Closed | State::CloseWait)
+/// What was found already. `None` stands for our own root.
+struct Search<'w, 's> {
+    looks: &'w [Look],
+    worlds: &'w mut Worlds<'s>,
+    folders: BTreeMap<Option<usize>, BTreeMap<Vec<u8>, Step>>,
+    verdicts: BTreeMap<(Option<usize>, Vec<Step>), Users>,
 }
 
-/// Asks in the root of each holder until one shows the very file.
-fn look_up(
-    snapshot: &Snapshot,
-    index: usize,
-    looks: &[Look],
-    worlds: &mut Worlds<'_>,
-    folders: &mut BTreeMap<usize, BTreeMap<Vec<u8>, Step>>,
-    by_steps: &mut BTreeMap<(usize, Vec<Step>), Users>,
-) -> Option<Access> {
-    let socket = &snapshot.sockets[index];
-    let (Endpoint::UnixPath(path), Some(wanted)) = (&socket.local, socket.file) else { return None };
-    let mut asked = BTreeSet::new();
-    for holder in &snapshot.holders[socket.holders.range()] {
-        let holder = holder.process.0 as usize;
-        let Some(world) = looks.get(holder).and_then(|look| look.world) else { continue };
-        let process = &snapshot.processes[holder];
-        let path = absolute(path, process.cwd.known(), &worlds.world(world).prefix);
-        let Some(path) = path.filter(|path| asked.insert((world, path.clone()))) else { continue };
-        let Ok(root) = worlds.root(world) else { continue };
-        let Ok(walk) = walk(root, &path, folders.entry(world).or_default()) else { continue };
-        let same_inode = u32::try_from(walk.file.inode & 0xffff_ffff) == Ok(wanted.1);
-        let same_device = walk.file.kernel_device() == wanted.0
-            || worlds.mounts(world).and_then(|mounts| device_of(mounts, &walk.path)) == Some(wanted.0);
-        if !(walk.file.is_socket() && same_inode && same_device) {
-            continue;
+impl Search<'_, '_> {
+    /// Asks in the root of each holder, then in ours, until one shows the very file: a holder that
+    /// we may not look into mostly has our root, and device and inode prove it.
+    fn look_up(&mut self, snapshot: &Snapshot, index: usize) -> Found {
+        let socket = &snapshot.sockets[index];
+        let (Endpoint::UnixPath(path), Some(wanted)) = (&socket.local, socket.file) else {
+            return Found::Unread;
+        };
+        let looks = self.looks;
+        let mut asked = BTreeSet::new();
+        let mut denied = socket.holders.len == 0;
+        for holder in &snapshot.holders[socket.holders.range()] {
+            let holder = holder.process.0 as usize;
+            let Some(look) = looks.get(holder) else { continue };
+            let Some(world) = look.world else {
+                denied = true;
+                continue;
+            };
+            let cwd = snapshot.processes[holder].cwd.known().or(look.cwd.as_ref());
+            let path = absolute(path, cwd, &self.worlds.world(world).prefix);
+            let Some(path) = path.filter(|path| asked.insert((world, path.clone()))) else { continue };
+            match self.look_at(Some(world), &path, wanted, look.ids.as_deref().unwrap_or_default()) {
+                Found::Here(access) => return Found::Here(access),
+                Found::Gone => {}
+                Found::Unread => denied = true,
+            }
         }
-        let people = worlds.people(world);
-        let map = looks[holder].ids.as_deref().unwrap_or_default();
-        let file = walk.steps.last()?;
-        let (mode, uid, gid) = (file.mode, file.uid, file.gid);
-        let users = by_steps.entry((world, walk.steps)).or_insert_with_key(|(_, steps)| match &people {
-            Ok(people) => users(steps, people, map),
+        if path.as_bytes().starts_with(b"/")
+            && let Found::Here(access) = self.look_at(None, path.as_bytes(), wanted, &[])
+        {
+            return Found::Here(access);
+        }
+        if denied { Found::Unread } else { Found::Gone }
+    }
+
+    fn look_at(&mut self, world: Option<usize>, path: &[u8], wanted: (u32, u32), ids: &[IdRange]) -> Found {
+        let Ok(root) = self.worlds.root(world) else { return Found::Unread };
+        let walk = match walk(root, path, self.folders.entry(world).or_default()) {
+            Ok(walk) => walk,
+            Err(error) if missing(&error) => return Found::Gone,
+            Err(_) => return Found::Unread,
+        };
+        // The kernel tells the lower half of the inode number.
+        let same_inode = walk.file.inode & 0xffff_ffff == u64::from(wanted.1);
+        let mut same_device = || {
+            let mounts = self.worlds.mounts(world);
+            walk.file.kernel_device() == wanted.0
+                || mounts.and_then(|mounts| device_of(mounts, &walk.path)) == Some(wanted.0)
+        };
+        if !(walk.file.is_socket() && same_inode && same_device()) {
+            return Found::Gone;
+        }
+        let people = self.worlds.people(world);
+        let (mode, uid, gid) = walk.steps.last().map_or((0, 0, 0), |file| (file.mode, file.uid, file.gid));
+        let verdict = self.verdicts.entry((world, walk.steps));
+        let users = verdict.or_insert_with_key(|(_, steps)| match &people {
+            Ok(people) => users(steps, people, ids),
             Err(_) if may_connect(steps, &Person::default()) => Users::Everyone,
             Err(_) => Users::Unknown,
         });
-        return Some(Access { mode: Some(mode), uid: Some(uid), gid: Some(gid), users: users.clone() });
+        Found::Here(Access { mode: Some(mode), uid: Some(uid), gid: Some(gid), users: users.clone() })
     }
-    None
 }
 
 /// The path as the holder's root has it. A relative one is tried below its working folder; whether

@@ -125,7 +125,7 @@ impl Manager {
         let mut started = "/run/systemd/units".to_owned();
         if self.user {
             let uid = *process.euid.known()?;
-            let people = worlds.people(world).ok()?;
+            let people = worlds.people(Some(world)).ok()?;
             let account = people.accounts.iter().find(|each| Some(&each.name) == process.user.known())?;
             let (home, runtime) = (account.home.as_str()?, format!("/run/user/{uid}"));
             folders = user_folders(home, &runtime);
@@ -138,7 +138,7 @@ impl Manager {
                 ..names
             };
         }
-        let root = worlds.root(world).ok()?;
+        let root = worlds.root(Some(world)).ok()?;
         read(root, &folders, &started, &names)
     }
 }

@@ -35,6 +35,29 @@ use world::Worlds;
 /// Fills what `wants` asks for: the host, the facts of every process, interfaces and settings of
 /// every namespace, and who may connect to UNIX sockets.
 pub fn context(snapshot: &mut Snapshot, source: &Source, wants: &Wants) {
+    let before = snapshot.gaps.len();
+    fill(snapshot, source, wants);
+    for gap in &mut snapshot.gaps[before..] {
+        if gap.remedy.as_deref() == AS_ROOT {
+            gap.remedy = lift(source).map(Into::into);
+        }
+    }
+}
+
+/// What more rights would be: those of root, or for a root that lacks it the one to look into
+/// others. Where we have both, nothing helps.
+fn lift(source: &Source) -> Option<&'static str> {
+    const SYS_PTRACE: u64 = 1 << 19;
+    let status = source.proc_file("thread-self/status").map(|text| record::status(&text)).unwrap_or_default();
+    let capable = status.effective_capabilities.is_some_and(|set| set & SYS_PTRACE != 0);
+    match status.uids {
+        Some((_, 0)) if capable => None,
+        Some((_, 0)) => Some("give it CAP_SYS_PTRACE (docker run --cap-add SYS_PTRACE --pid host …)"),
+        Some(_) | None => AS_ROOT,
+    }
+}
+
+fn fill(snapshot: &mut Snapshot, source: &Source, wants: &Wants) {
     host::fill(&mut snapshot.host, source);
     if wants.places {
         let unread = interface::fill(&mut snapshot.namespaces, source);
@@ -52,11 +75,16 @@ pub fn context(snapshot: &mut Snapshot, source: &Source, wants: &Wants) {
         return;
     }
     let mut worlds = Worlds::new(source);
-    let (mut looks, missed) = process::fill(snapshot, source, &mut worlds);
-    gap(snapshot, &PROCESSES, missed.denied);
-    gap(snapshot, &ENDED, missed.ended);
-    let unasked = process::settle(snapshot, &mut looks, source, &mut worlds);
-    gap(snapshot, &ROOTS, unasked);
+    let looks = if wants.processes || wants.packages {
+        let (mut looks, missed) = process::fill(snapshot, source, &mut worlds);
+        gap(snapshot, &PROCESSES, missed.denied);
+        gap(snapshot, &ENDED, missed.ended);
+        let unasked = process::settle(snapshot, &mut looks, &mut worlds);
+        gap(snapshot, &ROOTS, unasked);
+        looks
+    } else {
+        process::roots(snapshot, source, &mut worlds, &access::askers(snapshot))
+    };
     if wants.processes {
         let unread = container::fill(snapshot, &looks, source);
         gap(snapshot, &CONTAINERS, unread);
@@ -65,10 +93,11 @@ pub fn context(snapshot: &mut Snapshot, source: &Source, wants: &Wants) {
         owner::fill(snapshot, &looks, &mut worlds);
     }
     if wants.packages {
-        packages(snapshot, &looks, source, &mut worlds);
+        packages(snapshot, &looks, &mut worlds);
     }
     if wants.places {
-        let unread = access::fill(snapshot, &looks, &mut worlds);
+        let (gone, unread) = access::fill(snapshot, &looks, &mut worlds);
+        gap(snapshot, &GONE, gone);
         gap(snapshot, &ACCESS, unread);
     }
 }
@@ -81,11 +110,13 @@ struct Kind {
     remedy: Option<&'static str>,
 }
 
+const AS_ROOT: Option<&str> = Some("run as root: sudo sockwarden");
+
 const PROCESSES: Kind = Kind {
     id: "process-facts",
     what: "executable, user name and namespaces of some processes",
     why: "they belong to others, and looking into them was refused",
-    remedy: Some("sudo sockwarden"),
+    remedy: AS_ROOT,
 };
 const ENDED: Kind = Kind {
     id: "process-ended",
@@ -103,13 +134,13 @@ const CONTAINERS: Kind = Kind {
     id: "container-state",
     what: "name and image of some containers",
     why: "the runtime's state files could not be read",
-    remedy: Some("sudo sockwarden"),
+    remedy: AS_ROOT,
 };
 const UNITS: Kind = Kind {
     id: "unit-files",
     what: "services behind sockets that systemd holds",
     why: "the unit files in the root of that systemd could not be read",
-    remedy: Some("sudo sockwarden"),
+    remedy: AS_ROOT,
 };
 const RPM: Kind = Kind {
     id: "packages-rpm",
@@ -121,19 +152,25 @@ const PACKAGES: Kind = Kind {
     id: "packages-unread",
     what: "packages of some programs",
     why: "the package data base, or the program itself, could not be read",
-    remedy: Some("sudo sockwarden"),
+    remedy: AS_ROOT,
 };
 const INTERFACES: Kind = Kind {
     id: "interfaces-unread",
     what: "interfaces of some network namespaces",
     why: "the namespace could not be entered",
-    remedy: Some("sudo sockwarden"),
+    remedy: AS_ROOT,
+};
+const GONE: Kind = Kind {
+    id: "access-moved",
+    what: "who may connect to some UNIX sockets",
+    why: "the file of the socket does not stand (any more) at the path it was bound to",
+    remedy: None,
 };
 const ACCESS: Kind = Kind {
     id: "access-unread",
     what: "who may connect to some UNIX sockets",
-    why: "the file of the socket is not found in the root of any holder that we may look into",
-    remedy: Some("sudo sockwarden"),
+    why: "the root of the holder, or the file in it, could not be looked at",
+    remedy: AS_ROOT,
 };
 
 fn gap(snapshot: &mut Snapshot, kind: &Kind, count: u64) {
@@ -163,7 +200,7 @@ struct Wanted {
 }
 
 /// Fills the package of every executable that still is, or was, a file.
-fn packages(snapshot: &mut Snapshot, looks: &[Look], source: &Source, worlds: &mut Worlds<'_>) {
+fn packages(snapshot: &mut Snapshot, looks: &[Look], worlds: &mut Worlds<'_>) {
     let mut wanted: BTreeMap<Option<Base>, Wanted> = BTreeMap::new();
     let mut bases: BTreeMap<Option<usize>, Option<Option<Base>>> = BTreeMap::new();
     let (mut unread, mut rpm) = (0, 0);
@@ -177,10 +214,7 @@ fn packages(snapshot: &mut Snapshot, looks: &[Look], source: &Source, worlds: &m
             unread += u64::from(look.world.is_some());
             continue;
         };
-        let base = bases.entry(*world).or_insert_with(|| match world {
-            Some(world) => worlds.root(*world).ok().map(package::base),
-            None => source.root(0).ok().map(|root| package::base(&root)),
-        });
+        let base = bases.entry(*world).or_insert_with(|| worlds.root(*world).ok().map(package::base));
         let Some(base) = base else {
             unread += 1;
             continue;
@@ -194,12 +228,8 @@ fn packages(snapshot: &mut Snapshot, looks: &[Look], source: &Source, worlds: &m
         entry.processes.push(at);
     }
     for Wanted { world, paths, processes } in wanted.into_values() {
-        let found = match world {
-            Some(world) => {
-                worlds.root(world).map_err(Unread::Failed).and_then(|root| package::packages(root, &paths))
-            }
-            None => source.root(0).map_err(Unread::Failed).and_then(|root| package::packages(&root, &paths)),
-        };
+        let root = worlds.root(world).map_err(Unread::Failed);
+        let found = root.and_then(|root| package::packages(root, &paths));
         for at in processes {
             let path = looks[at].program.as_ref().map(|(_, path)| path);
             match &found {

@@ -27,11 +27,9 @@ pub(super) fn fill(snapshot: &mut Snapshot, looks: &[Look], worlds: &mut Worlds<
         let ids = holder.and_then(|holder| looks[holder].ids.clone());
         let users = &mut snapshot.users;
         let name = *known.entry((world, uid)).or_insert_with(|| {
-            let people = match world {
-                Some(world) => worlds.people(world),
-                None => worlds.own_people(),
-            };
-            let Fact::Known(name) = people.ok()?.name_of(uid, ids.as_deref().unwrap_or_default()) else {
+            let Fact::Known(name) =
+                worlds.people(world).ok()?.name_of(uid, ids.as_deref().unwrap_or_default())
+            else {
                 return None;
             };
             Some(*index.entry(name.clone()).or_insert_with(|| {

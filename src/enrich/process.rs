@@ -3,7 +3,7 @@
 //! Each process is read once, through one handle on /proc/PID, and its start time is compared at the
 //! end: either everything is of the process that holds the sockets, or nothing is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
@@ -30,6 +30,8 @@ pub(super) struct Look {
     pub(super) container: Option<Mark>,
     /// Where its executable is to be found in that root (`None`: in ours).
     pub(super) program: Option<(Option<usize>, Vec<u8>)>,
+    /// Working folder, where the process' own facts were not wanted.
+    pub(super) cwd: Option<Text>,
     /// The first process of its pid namespace.
     pub(super) first: bool,
     exe_file: Option<FileStat>,
@@ -46,12 +48,8 @@ pub(super) struct Missed {
 /// Fills what /proc tells of every process. One [`Look`] for each, in the same order.
 pub(super) fn fill(snapshot: &mut Snapshot, source: &Source, worlds: &mut Worlds<'_>) -> (Vec<Look>, Missed) {
     let boot = boot_time(source);
-    let mut reader = Reader {
-        source,
-        own_users: source.proc_link("thread-self/ns/user").ok(),
-        maps: BTreeMap::new(),
-        lineage: Lineage::new(source, &snapshot.processes),
-    };
+    let mut reader =
+        Reader { source, ids: Ids::new(source), lineage: Lineage::new(source, &snapshot.processes) };
     let mut missed = Missed::default();
     let mut looks = Vec::with_capacity(snapshot.processes.len());
     for process in &mut snapshot.processes {
@@ -71,11 +69,45 @@ pub(super) fn fill(snapshot: &mut Snapshot, source: &Source, worlds: &mut Worlds
     (looks, missed)
 }
 
+/// Finds the roots of these processes, and nothing else of them. One [`Look`] for each process.
+pub(super) fn roots(
+    snapshot: &Snapshot,
+    source: &Source,
+    worlds: &mut Worlds<'_>,
+    wanted: &BTreeSet<usize>,
+) -> Vec<Look> {
+    let mut looks: Vec<Look> = std::iter::repeat_with(Look::default).take(snapshot.processes.len()).collect();
+    let mut ids = Ids::new(source);
+    for &at in wanted {
+        let process = &snapshot.processes[at];
+        let Ok(dir) = source.process(process.pid) else { continue };
+        let gone = || RootKey::read(&dir, "").as_ref().is_err_and(missing);
+        let task = gone().then(|| living_thread(&dir)).flatten();
+        let (look, at) = (&mut looks[at], folder_of(task));
+        let key = RootKey::read(&dir, &at).ok();
+        look.cwd = dir.read_link(&format!("{at}cwd")).ok().map(Into::into);
+        if is_still(&dir, process) {
+            look.world = key.map(|key| worlds.meet(key, &dir, task, process.start_ticks));
+            look.ids = ids.of(&dir, &at, look.world, worlds);
+        }
+    }
+    looks
+}
+
+/// Where the files of a process lie below its folder: `""`, or `task/TID/`.
+fn folder_of(task: Option<u32>) -> String {
+    task.map_or_else(String::new, |task| format!("task/{task}/"))
+}
+
+/// Whether the handle is of the process that was recorded, by its start time.
+fn is_still(dir: &ProcessDir<'_>, process: &Process) -> bool {
+    let stat = dir.read("stat").ok().and_then(|bytes| record::stat(&bytes));
+    stat.is_some_and(|stat| stat.start_ticks == process.start_ticks)
+}
+
 struct Reader<'s> {
     source: &'s Source,
-    own_users: Option<Vec<u8>>,
-    /// By the link text of `ns/user`.
-    maps: BTreeMap<Vec<u8>, Rc<[IdRange]>>,
+    ids: Ids,
     lineage: Lineage<'s>,
 }
 
@@ -91,7 +123,7 @@ impl Reader<'_> {
         if exe.as_ref().is_err_and(missing) {
             task = living_thread(&dir);
         }
-        let at = task.map_or_else(String::new, |task| format!("task/{task}/"));
+        let at = folder_of(task);
         let name = |file: &str| format!("{at}{file}");
         if task.is_some() {
             exe = dir.read_link(&name("exe"));
@@ -126,23 +158,42 @@ impl Reader<'_> {
             read.exe = Fact::Absent; // a kernel thread, or nothing but a corpse
         }
         let key = RootKey::read(&dir, &at).ok();
-        let same = dir.read("stat").ok().and_then(|bytes| record::stat(&bytes));
-        if same.is_none_or(|stat| stat.start_ticks != process.start_ticks) {
+        if !is_still(&dir, process) {
             return Err(io::ErrorKind::NotFound.into());
         }
         look.world = key.map(|key| worlds.meet(key, &dir, task, process.start_ticks));
-        // Our own names go by the numbers that we see.
-        if look.world.is_some_and(|world| !worlds.people(world).is_ok_and(|people| people.ours)) {
-            look.ids = self.ids(&dir, &at);
-        }
+        look.ids = self.ids.of(&dir, &at, look.world, worlds);
         *process = read;
         Ok(look)
     }
+}
 
-    /// The numbering of the process' user namespace, where that is not ours.
-    fn ids(&mut self, dir: &ProcessDir<'_>, at: &str) -> Option<Rc<[IdRange]>> {
+/// How user namespaces number their users.
+struct Ids {
+    own: Option<Vec<u8>>,
+    /// By the link text of `ns/user`.
+    maps: BTreeMap<Vec<u8>, Rc<[IdRange]>>,
+}
+
+impl Ids {
+    fn new(source: &Source) -> Self {
+        Self { own: source.proc_link("thread-self/ns/user").ok(), maps: BTreeMap::new() }
+    }
+
+    /// The numbering of a process, where its user namespace is not ours. Not asked where its user
+    /// names are our own, which go by the numbers that we see.
+    fn of(
+        &mut self,
+        dir: &ProcessDir<'_>,
+        at: &str,
+        world: Option<usize>,
+        worlds: &mut Worlds<'_>,
+    ) -> Option<Rc<[IdRange]>> {
+        if worlds.people(Some(world?)).is_ok_and(|people| people.ours) {
+            return None;
+        }
         let users = dir.read_link(&format!("{at}ns/user")).ok()?;
-        if Some(&users) == self.own_users.as_ref() {
+        if Some(&users) == self.own.as_ref() {
             return None;
         }
         if let Some(known) = self.maps.get(&users) {
@@ -181,18 +232,13 @@ fn link(read: io::Result<Vec<u8>>) -> Fact<Text> {
 
 /// Names the effective user and tells what became of the executable. Counts the processes whose
 /// root could not be asked, by dead mounts for example.
-pub(super) fn settle(
-    snapshot: &mut Snapshot,
-    looks: &mut [Look],
-    source: &Source,
-    worlds: &mut Worlds<'_>,
-) -> u64 {
+pub(super) fn settle(snapshot: &mut Snapshot, looks: &mut [Look], worlds: &mut Worlds<'_>) -> u64 {
     let mut unasked = 0;
     let mut seen: BTreeMap<(Option<usize>, Vec<u8>), Stands> = BTreeMap::new();
     for at in by_world(looks) {
         let (process, look) = (&mut snapshot.processes[at], &mut looks[at]);
         let Some(world) = look.world else { continue };
-        let people = worlds.people(world);
+        let people = worlds.people(Some(world));
         if let (Fact::Known(euid), Ok(people)) = (&process.euid, &people) {
             process.user = people.name_of(*euid, look.ids.as_deref().unwrap_or_default());
         }
@@ -207,7 +253,7 @@ pub(super) fn settle(
             }
             let mut find = |path: &[u8]| {
                 let place = worlds.locate(world, path)?;
-                *seen.entry(place.clone()).or_insert_with(|| lookup(source, worlds, place.0, &place.1))
+                *seen.entry(place.clone()).or_insert_with(|| lookup(worlds, place.0, &place.1))
             };
             let (state, full) = exe_state(path.as_bytes(), look.marked, &file, |path| find(path));
             process.exe_state = state;
@@ -236,12 +282,8 @@ fn by_world(looks: &[Look]) -> Vec<usize> {
     order
 }
 
-fn lookup(source: &Source, worlds: &mut Worlds<'_>, world: Option<usize>, path: &[u8]) -> Stands {
-    let found = match world {
-        Some(world) => worlds.root(world).and_then(|root| root.stat(path)),
-        None => source.root(0).and_then(|root| root.stat(path)),
-    };
-    match found {
+fn lookup(worlds: &mut Worlds<'_>, world: Option<usize>, path: &[u8]) -> Stands {
+    match worlds.root(world).and_then(|root| root.stat(path)) {
         Ok(file) => Some(Ok(file)),
         Err(error) if missing(&error) => Some(Err(())),
         Err(_) => None,

@@ -99,7 +99,9 @@ pub(super) struct Worlds<'s> {
     list: Vec<World>,
     by_key: BTreeMap<RootKey, usize>,
     open: Option<(usize, Root<'s>)>,
+    own: Option<Root<'s>>,
     own_space: Option<u64>,
+    own_mounts: Option<Vec<u8>>,
     own_passwd: Option<FileStat>,
     own_people: Option<Rc<People>>,
     /// By device and inode of /etc/passwd: services with private mounts share it.
@@ -110,17 +112,20 @@ impl<'s> Worlds<'s> {
     pub(super) fn new(source: &'s Source) -> Self {
         let own_space = source.proc_link("thread-self/ns/mnt").ok();
         let own_space = own_space.as_deref().and_then(record::namespace_inode);
-        let own_passwd = source.root(0).and_then(|root| root.stat("/etc/passwd")).ok();
-        Self {
+        let mut worlds = Self {
             source,
             list: Vec::new(),
             by_key: BTreeMap::new(),
             open: None,
+            own: None,
             own_space,
-            own_passwd,
+            own_mounts: None,
+            own_passwd: None,
             own_people: None,
             shared: BTreeMap::new(),
-        }
+        };
+        worlds.own_passwd = worlds.root(None).and_then(|root| root.stat("/etc/passwd")).ok();
+        worlds
     }
 
     /// The world of a process whose root has this key. `task` is the thread to look through.
@@ -150,8 +155,14 @@ impl<'s> Worlds<'s> {
         &self.list[at]
     }
 
-    /// Opens a root; that of the last call is kept open.
-    pub(super) fn root(&mut self, at: usize) -> io::Result<&Root<'s>> {
+    /// Opens a root, `None` standing for ours. That of the last call is kept open.
+    pub(super) fn root(&mut self, at: Option<usize>) -> io::Result<&Root<'s>> {
+        let Some(at) = at else {
+            if self.own.is_none() {
+                self.own = Some(self.source.root(0)?);
+            }
+            return self.own.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into());
+        };
         if self.open.as_ref().is_none_or(|(open, _)| *open != at) {
             self.open = None;
             let root = self.open_root(at)?;
@@ -179,7 +190,13 @@ impl<'s> Worlds<'s> {
     }
 
     /// The mount table of a process with this root.
-    pub(super) fn mounts(&mut self, at: usize) -> Option<&[u8]> {
+    pub(super) fn mounts(&mut self, at: Option<usize>) -> Option<&[u8]> {
+        let Some(at) = at else {
+            if self.own_mounts.is_none() {
+                self.own_mounts = Some(self.source.proc_file("thread-self/mountinfo").unwrap_or_default());
+            }
+            return self.own_mounts.as_deref();
+        };
         if self.list[at].mounts.is_none() {
             let read = |pid: u32| self.source.process(pid)?.read("mountinfo");
             let found = self.list[at].through.iter().find_map(|(task, ..)| read(*task).ok());
@@ -188,13 +205,14 @@ impl<'s> Worlds<'s> {
         self.list[at].mounts.as_deref()
     }
 
-    /// The users of a root.
-    pub(super) fn people(&mut self, at: usize) -> io::Result<Rc<People>> {
+    /// The users of a root, `None` standing for ours.
+    pub(super) fn people(&mut self, at: Option<usize>) -> io::Result<Rc<People>> {
+        let Some(at) = at else { return self.own_people() };
         if let Some(known) = &self.list[at].people {
             return Ok(Rc::clone(known));
         }
         let (own, shares_mounts) = (self.own_passwd, self.in_our_space(at));
-        let root = self.root(at)?;
+        let root = self.root(Some(at))?;
         let people = match root.stat("/etc/passwd") {
             // A chroot that brings no users of its own means those of the file system it lies in.
             Err(error) if missing(&error) && shares_mounts => self.own_people()?,
@@ -204,7 +222,7 @@ impl<'s> Worlds<'s> {
             Ok(file) => match self.shared.get(&(file.device, file.inode)) {
                 Some(known) => Rc::clone(known),
                 None => {
-                    let read = Rc::new(read_people(self.root(at)?, false)?);
+                    let read = Rc::new(read_people(self.root(Some(at))?, false)?);
                     self.shared.insert((file.device, file.inode), Rc::clone(&read));
                     read
                 }
@@ -214,12 +232,11 @@ impl<'s> Worlds<'s> {
         Ok(people)
     }
 
-    /// The users of our own root.
-    pub(super) fn own_people(&mut self) -> io::Result<Rc<People>> {
+    fn own_people(&mut self) -> io::Result<Rc<People>> {
         if let Some(known) = &self.own_people {
             return Ok(Rc::clone(known));
         }
-        let read = Rc::new(read_people(&self.source.root(0)?, true)?);
+        let read = Rc::new(read_people(self.root(None)?, true)?);
         self.own_people = Some(Rc::clone(&read));
         Ok(read)
     }
