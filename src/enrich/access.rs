@@ -172,7 +172,12 @@ fn walk(root: &Root<'_>, path: &[u8], folders: &mut BTreeMap<Vec<u8>, Step>) -> 
             continue;
         }
         let next = joined(&at, &part);
-        if let Ok(target) = root.read_link(&next) {
+        let target = match root.read_link(&next) {
+            Ok(target) => Some(target),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None, // no link
+            Err(error) => return Err(error),
+        };
+        if let Some(target) = target {
             links += 1;
             if links > MOST_LINKS || rest.len() > 4096 {
                 return Err(io::Error::other("too many links"));

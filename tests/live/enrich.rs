@@ -33,6 +33,7 @@ pub(crate) fn makers() -> Vec<Maker> {
         ("enrich-mapped", mapped),
         ("enrich-unix", unix_listener),
         ("enrich-manager", manager),
+        ("enrich-dead-mount", dead_mount),
     ]
 }
 
@@ -51,6 +52,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("enrich::package_of_a_program", ROOT, package_of_a_program),
         trial("enrich::service_behind_a_socket_unit", ROOT, service_behind_a_socket_unit),
         trial("enrich::who_may_connect", ROOT, who_may_connect),
+        trial("enrich::a_dead_mount_hangs_nobody", ROOT, a_dead_mount_hangs_nobody),
         trial("enrich::a_socket_in_another_root", ROOT, a_socket_in_another_root),
         trial(
             "enrich::interfaces_of_a_namespace",
@@ -99,9 +101,13 @@ fn facts(pid: u32) -> Outcome<(Process, Snapshot)> {
 
 /// The whole machine.
 fn scan() -> Outcome<Snapshot> {
+    scan_for(&Wants::EVERYTHING)
+}
+
+fn scan_for(wants: &Wants) -> Outcome<Snapshot> {
     let source = Source::live()?;
-    let mut snapshot = collect::sockets(&source, &Wants::EVERYTHING);
-    enrich::context(&mut snapshot, &source, &Wants::EVERYTHING);
+    let mut snapshot = collect::sockets(&source, wants);
+    enrich::context(&mut snapshot, &source, wants);
     Ok(snapshot)
 }
 
@@ -654,7 +660,64 @@ fn who_may_connect() -> Outcome {
             if can { verdicts.0 += 1 } else { verdicts.1 += 1 }
         }
     }
+    // The same without the facts of processes, and without their owners: then our own root proves it.
+    let places = Wants { processes: false, packages: false, ..Wants::EVERYTHING };
+    for wants in [places, Wants { owners: false, ..places }] {
+        let less = scan_for(&wants)?;
+        ensure(less.processes.iter().all(|each| each.exe.is_unknown()), || "facts nobody asked for".into())?;
+        for path in &paths {
+            let (less, more) = (&socket_at(&less, path)?.access, &socket_at(&snapshot, path)?.access);
+            ensure(less == more, || format!("{}: {less:?}, else {more:?}", path.display()))?;
+        }
+    }
     ensure(verdicts.0 > 20 && verdicts.1 > 20, || format!("nothing was tried: {verdicts:?}"))
+}
+
+/// Mounts a FUSE file system that never answers over a folder that holds a socket and the program of
+/// a process, then examines both. Says in the end what it found.
+fn dead_mount(_: &[OsString]) -> io::Result<()> {
+    let tell = |stop: Stop| match stop {
+        Stop::Skip(why) | Stop::Fail(why) => io::Error::other(why),
+    };
+    lab::unshare(libc::CLONE_NEWNS)?;
+    lab::mount(None, "/", None, libc::MS_REC | libc::MS_PRIVATE)?;
+    let dir = open_folder()?;
+    let dead = dir.path().join("dead");
+    fs::create_dir(&dead)?;
+    let sockets = [dead.join("s"), dir.path().join("alive")];
+    sys::keep(sockets.iter().map(UnixListener::bind).collect::<Result<Vec<_>, _>>()?);
+    let program = dead.join("program");
+    fs::copy(sleep_program().map_err(tell)?, &program)?;
+    let running = Running::start(Command::new(&program).arg("1000")).map_err(tell)?;
+    let Ok(device) = fs::File::options().read(true).write(true).open("/dev/fuse") else {
+        println!("skip this machine has no FUSE");
+        return Ok(());
+    };
+    let options = CString::new(format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd()))?;
+    let target = CString::new(dead.as_os_str().as_bytes())?;
+    // SAFETY: NUL-terminated strings that outlive the call.
+    check(unsafe {
+        libc::mount(c"dead".as_ptr(), target.as_ptr(), c"fuse".as_ptr(), 0, options.as_ptr().cast())
+    })?;
+    let start = std::time::Instant::now();
+    let (process, left) = facts(running.pid()).map_err(tell)?;
+    println!("{:?} {:?}", process.exe == Fact::Known(text(&program)), process.exe_state);
+    println!("{:?}", left.gaps.iter().any(|gap| gap.id == "root-unread" && gap.count == 1));
+    let snapshot = scan().map_err(tell)?;
+    for path in &sockets {
+        let access = socket_at(&snapshot, path).map_err(tell)?.access.as_deref();
+        println!("{:?}", access.map(|access| access.users == Users::Unknown));
+    }
+    println!("{:?}", snapshot.gaps.iter().any(|gap| gap.id == "access-unread" && gap.count >= 1));
+    println!("{:?}", start.elapsed() < std::time::Duration::from_secs(30));
+    println!("ready");
+    std::process::exit(0) // without waiting for those that hang
+}
+
+fn a_dead_mount_hangs_nobody() -> Outcome {
+    let said = Program::start(&mut maker("enrich-dead-mount"))?.until_ready()?;
+    let wanted = ["true Unknown", "true", "Some(true)", "Some(false)", "true", "true"];
+    ensure(said == wanted, || format!("{said:?}, wanted {wanted:?}"))
 }
 
 /// A socket is judged in the root of its holder, and only when it is the very file: the same path

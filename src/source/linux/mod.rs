@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "ioctl SIOCGSKNS and kcmp have no safe wrapper")]
 
 mod ask;
+mod mounts;
 
 pub(crate) use ask::ask_socket;
 
@@ -21,12 +22,13 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use super::netlink::{NetlinkError, judge, wants_list};
 use super::{FILE_LIMIT, FileStat, NetnsPlace};
+use mounts::Doubt;
 
 /// How long a netlink answer may stay away before it counts as none.
 const NETLINK_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a mount may take before it counts as dead.
 const MOUNT_PATIENCE: Duration = Duration::from_secs(2);
-/// After so many threads stuck in dead mounts, doubtful ones are no longer asked.
+/// After so many threads stuck in unknown mounts, doubtful ones are no longer asked.
 const STUCK_LIMIT: u32 = 4;
 /// Kept netlink sockets; beyond it all are closed and opened anew as needed.
 const SOCKETS_LIMIT: usize = 64;
@@ -98,9 +100,8 @@ impl Host {
         let of = if pid == 0 { "thread-self".to_owned() } else { pid.to_string() };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(&self.proc, format!("{of}/root"), flags, Mode::empty())?;
-        let doubtful =
-            self.proc_file(&format!("{of}/mountinfo")).map_or(true, |text| has_doubtful_mount(&text));
-        Ok(RootDir { root: Arc::new(root), doubtful, own: pid == 0 })
+        let doubt = Doubt::read(&self.proc_file(&format!("{of}/mountinfo")));
+        Ok(RootDir { root: Arc::new(root), doubt, own: pid == 0 })
     }
 
     pub(crate) fn keep_netns(&self, inode: u64, place: &NetnsPlace) -> io::Result<()> {
@@ -428,7 +429,7 @@ impl LinkBuffer {
 pub(crate) struct RootDir {
     root: Arc<OwnedFd>,
     /// Whether some mount could keep us waiting for ever: then a helper thread asks.
-    doubtful: bool,
+    doubt: Doubt,
     /// Our own root, where a kernel without openat2 may be asked in the old way.
     own: bool,
 }
@@ -485,32 +486,46 @@ impl RootDir {
         })
     }
 
+    /// Asks at once where no mount on the way could hang, else in a helper thread with a deadline.
     fn patiently<T: Send + 'static>(
         &self,
         path: &[u8],
-        ask: impl FnOnce(Place) -> io::Result<T> + Send + 'static,
+        ask: impl FnOnce(Place) -> io::Result<T> + Clone + Send + 'static,
     ) -> io::Result<T> {
         static STUCK: AtomicU32 = AtomicU32::new(0);
-        let place = Place { root: Arc::clone(&self.root), path: path.to_vec(), own: self.own };
-        if !self.doubtful {
+        let mut place =
+            Place { root: Arc::clone(&self.root), path: path.to_vec(), own: self.own, follow: true };
+        if self.doubt.is_none() {
             return ask(place);
         }
-        if STUCK.load(Ordering::Relaxed) >= STUCK_LIMIT {
+        if self.doubt.spares(path) {
+            place.follow = false;
+            match ask.clone()(place.clone()) {
+                Err(error) if error.raw_os_error() == Some(libc::ELOOP) => place.follow = true, // by a link
+                answer => return answer,
+            }
+        }
+        if self.doubt.is_dead(path) || STUCK.load(Ordering::Relaxed) >= STUCK_LIMIT {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let (answer, wait) = mpsc::sync_channel(1);
         std::thread::Builder::new().spawn(move || answer.send(ask(place)))?;
         wait.recv_timeout(MOUNT_PATIENCE).unwrap_or_else(|_| {
-            STUCK.fetch_add(1, Ordering::Relaxed);
+            if !self.doubt.declare_dead(path) {
+                STUCK.fetch_add(1, Ordering::Relaxed);
+            }
             Err(io::ErrorKind::TimedOut.into())
         })
     }
 }
 
+#[derive(Clone)]
 struct Place {
     root: Arc<OwnedFd>,
     path: Vec<u8>,
     own: bool,
+    /// Without it a link on the way is an error (`ELOOP`).
+    follow: bool,
 }
 
 impl Place {
@@ -521,67 +536,18 @@ impl Place {
             None => b".",
         };
         let flags = OFlags::PATH | OFlags::CLOEXEC | extra;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        if !self.follow {
+            resolve |= ResolveFlags::NO_SYMLINKS;
+        }
         match openat2(&self.root, inside, flags, Mode::empty(), resolve) {
+            Err(rustix::io::Errno::NOSYS) if self.own && !self.follow => Err(rustix::io::Errno::LOOP.into()),
             Err(rustix::io::Errno::NOSYS) if self.own => {
                 Ok(openat(&self.root, inside, flags, Mode::empty())?)
             }
             found => Ok(found?),
         }
     }
-}
-
-/// File systems that answer from this computer's own memory or disks.
-const LOCAL: [&[u8]; 40] = [
-    b"ext2",
-    b"ext3",
-    b"ext4",
-    b"xfs",
-    b"btrfs",
-    b"f2fs",
-    b"zfs",
-    b"bcachefs",
-    b"vfat",
-    b"exfat",
-    b"ntfs3",
-    b"iso9660",
-    b"udf",
-    b"squashfs",
-    b"erofs",
-    b"overlay",
-    b"tmpfs",
-    b"ramfs",
-    b"rootfs",
-    b"devtmpfs",
-    b"devpts",
-    b"proc",
-    b"sysfs",
-    b"cgroup",
-    b"cgroup2",
-    b"securityfs",
-    b"debugfs",
-    b"tracefs",
-    b"configfs",
-    b"bpf",
-    b"pstore",
-    b"efivarfs",
-    b"mqueue",
-    b"hugetlbfs",
-    b"nsfs",
-    b"binfmt_misc",
-    b"fusectl",
-    b"rpc_pipefs",
-    b"selinuxfs",
-    b"jfs",
-];
-
-/// Whether a mount table (proc_pid_mountinfo(5)) names a file system that may hang.
-fn has_doubtful_mount(text: &[u8]) -> bool {
-    text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).any(|line| {
-        let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        let kind = words.iter().position(|word| *word == b"-").and_then(|dash| words.get(dash + 1));
-        !kind.is_some_and(|kind| LOCAL.contains(kind))
-    })
 }
 
 fn list(dir: OwnedFd, limit: usize) -> io::Result<Vec<Vec<u8>>> {
@@ -661,7 +627,7 @@ fn number(name: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::super::Source;
-    use super::{has_doubtful_mount, number};
+    use super::number;
 
     #[test]
     fn numbers_are_plain_decimals() {
@@ -669,14 +635,6 @@ mod tests {
         for bad in [&b""[..], b"-1", b"4294967296", b"12a", b"99999999999"] {
             assert_eq!(number(bad), None);
         }
-    }
-
-    #[test]
-    fn only_a_network_or_user_space_mount_is_doubted() {
-        let quiet = b"22 1 0:20 / / rw shared:1 - ext4 /dev/sda1 rw\n23 22 0:4 / /proc rw - proc proc rw\n";
-        assert!(!has_doubtful_mount(quiet));
-        assert!(has_doubtful_mount(b"40 22 0:50 / /mnt rw - nfs4 server:/x rw\n"));
-        assert!(has_doubtful_mount(b"40 22 0:50 / /mnt rw - fuse.sshfs a rw\n"));
     }
 
     /// A recording answers every question as the machine did, errors included.
