@@ -1,5 +1,7 @@
 //! The JSON Schema of a rule file, for editors: from the same list of facts as the compiler.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::pattern::Class;
@@ -11,6 +13,14 @@ use crate::model::Reach;
 
 /// JSON Schema (draft 2020-12) of one rule file, as `docs/rule.schema.json` holds it.
 pub fn json_schema() -> Value {
+    let mut schema = without_values();
+    if let Some(definitions) = schema["$defs"].as_object_mut() {
+        definitions.extend(values());
+    }
+    schema
+}
+
+fn without_values() -> Value {
     let reach: Vec<&str> = Reach::ALL.iter().map(|each| each.name()).collect();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -137,40 +147,57 @@ fn table_of() -> Value {
 /// What may stand behind a fact's `=`.
 fn value(key: Key) -> Value {
     let fact = key.fact();
-    let number = |most: u64| {
-        json!({ "anyOf": [
-            { "type": "integer", "minimum": 0, "maximum": most },
-            { "type": "string", "pattern": "^(!?(any|none|[0-9]+|[0-9]+ *- *[0-9]+|(>=|<=|>|<) *[0-9]+))$" },
-        ] })
-    };
-    let text = || json!({ "type": "string", "minLength": 1, "maxLength": 1024 });
+    json!({ "$ref": format!("#/$defs/{}", value_name(key)), "description": fact.words })
+}
+
+/// Facts of one kind share a definition; words have one for each fact.
+fn value_name(key: Key) -> String {
+    match key.fact().kind {
+        Kind::Flag => "flag".to_owned(),
+        Kind::Number(most) => format!("number-{most}"),
+        Kind::Address => "address".to_owned(),
+        Kind::Text | Kind::Words | Kind::Stream => "text".to_owned(),
+        Kind::Word(_) | Kind::Capability | Kind::Protocol | Kind::Reach | Kind::Mode | Kind::Presence => {
+            format!("value-{}", key.full_name())
+        }
+    }
+}
+
+/// The definitions that `value` refers to.
+fn values() -> Map<String, Value> {
+    FACTS.iter().map(|fact| (value_name(fact.key), one_or_more(item(fact.kind)))).collect()
+}
+
+fn item(kind: Kind) -> Value {
     // `!` before a word, and the words for presence.
     let of_words = |known: &[&str]| {
         let all = known.iter().copied().chain(["any", "none"]);
-        let all: Vec<String> = all.flat_map(|word| [word.to_owned(), format!("!{word}")]).collect();
+        let all: BTreeSet<String> = all.flat_map(|word| [word.to_owned(), format!("!{word}")]).collect();
         json!({ "enum": all })
     };
-    let item = match fact.kind {
+    match kind {
         Kind::Flag => json!({ "type": "boolean" }),
-        Kind::Word(_) | Kind::Capability => of_words(&words(fact.kind)),
+        Kind::Word(_) | Kind::Capability => of_words(&words(kind)),
         Kind::Protocol => {
-            json!({ "anyOf": [of_words(&words(fact.kind)), { "type": "string", "pattern": "^!?family-[0-9]+$" }] })
+            json!({ "anyOf": [of_words(&words(kind)), { "type": "string", "pattern": "^!?family-[0-9]+$" }] })
         }
         Kind::Reach => {
-            json!({ "anyOf": [of_words(&words(fact.kind)), { "type": "string", "pattern": "^!?(>=|<=|>|<) *[a-z]+$" }] })
+            json!({ "anyOf": [of_words(&words(kind)), { "type": "string", "pattern": "^!?(>=|<=|>|<) *[a-z]+$" }] })
         }
-        Kind::Number(most) => number(most),
+        Kind::Number(most) => json!({ "anyOf": [
+            { "type": "integer", "minimum": 0, "maximum": most },
+            { "type": "string", "pattern": "^!?(any|none|[0-9]+|[0-9]+ *- *[0-9]+|(>=|<=|>|<) *[0-9]+)$" },
+        ] }),
         Kind::Address => {
             let classes: Vec<&str> = Class::ALL.iter().map(|(name, _)| *name).collect();
             json!({ "anyOf": [of_words(&classes), { "type": "string", "pattern": "^!?[0-9a-fA-F.:/-]+$" }] })
         }
         Kind::Mode => json!({ "type": "string", "pattern": "^!?([ugoa]+\\+[rwx]+|any|none)$" }),
         Kind::Presence => json!({ "enum": ["any", "none", "!any", "!none"] }),
-        Kind::Text | Kind::Words | Kind::Stream => text(),
-    };
-    let mut schema = one_or_more(item);
-    schema["description"] = json!(fact.words);
-    schema
+        Kind::Text | Kind::Words | Kind::Stream => {
+            json!({ "type": "string", "minLength": 1, "maxLength": 1024 })
+        }
+    }
 }
 
 fn group(kind: GroupKind) -> Value {
