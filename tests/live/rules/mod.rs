@@ -52,6 +52,7 @@ fn run(case: &Case) -> Outcome {
             stop(bad)?;
             let good = room.start(case, case.start, ready)?;
             room.quiet(case.rule)?;
+            room.script(text(&remedy["verify"]))?;
             room.commands(&remedy["undo"])?;
             stop(good)?;
             let _bad = room.start(case, case.start, &[case.ready])?;
