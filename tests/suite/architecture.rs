@@ -43,6 +43,11 @@ const PURE: &[(&str, &[&str])] = &[
     ("collect/roles.rs", &["model", "collect"]),
     ("collect/peers.rs", &["model", "collect"]),
     ("collect/linux/proc_net.rs", &["model", "collect"]),
+    ("enrich/cgroup.rs", &["model", "enrich"]),
+    ("enrich/netlink.rs", &["model"]),
+    ("enrich/record.rs", &["model", "enrich"]),
+    ("enrich/unit_file.rs", &["model", "enrich"]),
+    ("enrich/user.rs", &["model"]),
 ];
 
 fn source_files(dir: &Path, found: &mut Vec<PathBuf>) {
