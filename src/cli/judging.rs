@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::errors::Faults;
 use super::session::{Session, Subject};
-use crate::finding::{Remedy, Suppressions};
+use crate::finding::{Finding, Remedy, Suppressions};
 use crate::model::{Reach, SocketIndex};
 use crate::output::{Explained, Outcome, RuleRow, Trace};
-use crate::rules::{Rule, RuleSet};
+use crate::rules::{self, Rule, RuleSet};
 use crate::{firewall, scan};
 
 impl Session {
@@ -45,43 +45,45 @@ impl Session {
 
 impl Subject {
     /// What the rules and the firewall say of each selected socket.
-    pub(crate) fn explain(&self, selection: &[SocketIndex]) -> Vec<Explained> {
+    pub(crate) fn explain(&self, selection: &[SocketIndex], rules: &RuleSet) -> Vec<Explained> {
         selection
             .iter()
             .map(|&socket| {
-                let concerns = |sockets: &[SocketIndex]| sockets.contains(&socket);
-                let found = self.report.findings.iter().filter(|finding| concerns(&finding.sockets));
-                let mut remedies: Vec<Remedy> = Vec::new();
-                let mut rules = Vec::new();
-                for finding in found {
-                    remedies.extend(
-                        finding
-                            .remedies
-                            .iter()
-                            .filter(|each| !remedies.contains(each))
-                            .cloned()
-                            .collect::<Vec<_>>(),
-                    );
-                    rules.push(Trace {
-                        rule: finding.rule.clone(),
-                        title: finding.title.clone(),
-                        severity: finding.severity,
-                        outcome: Outcome::Matched,
-                    });
-                }
-                remedies.extend(
-                    firewall::suggest::remedies(&self.snapshot, &[socket])
-                        .into_iter()
-                        .filter(|each| !remedies.contains(each))
-                        .collect::<Vec<_>>(),
-                );
-                Explained { socket, rules, remedies }
+                let seen = self.snapshot.observe(socket);
+                let reach = seen.socket.exposure.as_ref().map(|exposure| exposure.reach);
+                let rules = rules.explain(seen).into_iter().map(|each| trace(each, reach)).collect();
+                Explained { socket, rules, remedies: self.remedies(socket) }
             })
             .collect()
     }
+
+    /// Those of the findings about this socket, then what closes it whatever it is; each once.
+    fn remedies(&self, socket: SocketIndex) -> Vec<Remedy> {
+        let about = |finding: &&Finding| finding.sockets.contains(&socket);
+        let found = self.report.findings.iter().filter(about).flat_map(|finding| finding.remedies.clone());
+        let mut remedies: Vec<Remedy> = Vec::new();
+        for remedy in found.chain(firewall::suggest::remedies(&self.snapshot, &[socket])) {
+            if !remedies.contains(&remedy) {
+                remedies.push(remedy);
+            }
+        }
+        remedies
+    }
 }
 
-fn row(rule: &Rule) -> RuleRow {
+fn trace(explained: rules::Explained<'_>, reach: Option<Reach>) -> Trace {
+    let rules::Explained { rule, outcome } = explained;
+    let outcome = match outcome {
+        rules::Outcome::Matched(_) => Outcome::Matched,
+        rules::Outcome::Undecided(fields) => Outcome::Undecided { fields },
+        rules::Outcome::Near { found, wanted } => Outcome::NearMiss { condition: wanted, found },
+    };
+    let severity = rule.severity(reach);
+    Trace { rule: rule.id().to_owned(), title: rule.words.title.clone(), severity, outcome }
+}
+
+/// A rule as outputs know it.
+pub(crate) fn row(rule: &Rule) -> RuleRow {
     let by_reach: Vec<_> = Reach::ALL.iter().map(|&reach| (reach, rule.severity(Some(reach)))).collect();
     let alike = by_reach.iter().all(|(_, severity)| *severity == rule.worst());
     let folder = Path::new(&rule.file).parent().and_then(Path::file_name).unwrap_or_default();

@@ -61,7 +61,7 @@ enum Command {
     Snapshot(snapshot::Args),
     /// What differs between two snapshots
     Diff(diff::Args),
-    /// The rules: list, show, test, lint
+    /// The rules: list, show, test, lint, schema
     Rules(rules::Args),
     /// The settings: check the files, show what is in force
     Config(config::Args),

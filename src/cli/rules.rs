@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::{Args as ClapArgs, Subcommand, ValueHint};
 
 use super::args::{Answer, Ground, Manner};
-use super::errors::Faults;
+use super::console::Console;
+use super::errors::{Faults, Usage, nearest};
 use super::exit::Exit;
+use super::judging::row;
 use super::session::Session;
-use crate::output::{self, Format};
-use crate::rules::RuleSet;
+use super::settings::Settings;
+use crate::output::{self, Clean, Format};
+use crate::rules::{RuleSet, Uncovered, json_schema};
 
 #[derive(ClapArgs, Debug)]
 pub(crate) struct Args {
@@ -21,12 +24,28 @@ pub(crate) struct Args {
 enum Command {
     /// All rules in force
     List(List),
+    /// One rule in full: what it means, when it fires, what helps
+    Show(Show),
     /// Run the examples that rules carry
     Test(Folder),
+    /// Look for what is not wrong but could be better
+    Lint(Folder),
+    /// JSON Schema of a rule file, for editors
+    Schema,
 }
 
 #[derive(ClapArgs, Debug)]
 struct List {
+    #[command(flatten)]
+    ground: Ground,
+    #[command(flatten)]
+    answer: Answer,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Show {
+    /// Name of the rule
+    id: String,
     #[command(flatten)]
     ground: Ground,
     #[command(flatten)]
@@ -47,7 +66,10 @@ struct Folder {
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     match args.command {
         Command::List(args) => list(&args),
+        Command::Show(args) => show(&args),
         Command::Test(args) => test(&args),
+        Command::Lint(args) => lint(&args),
+        Command::Schema => schema(),
     }
 }
 
@@ -56,6 +78,27 @@ fn list(args: &List) -> anyhow::Result<Exit> {
     let session = Session::open(&args.answer.manner, &args.ground)?;
     let rows = session.rule_rows(&session.rules()?);
     session.console.answer(|out| output::rules(out, format, &rows, &session.console.style))?;
+    Ok(Exit::Clean)
+}
+
+fn show(args: &Show) -> anyhow::Result<Exit> {
+    let format = args.answer.format(Format::TABLES)?;
+    let session = Session::open(&args.answer.manner, &args.ground)?;
+    let rules = session.rules()?;
+    let Some(rule) = rules.get(&args.id) else {
+        let usage = Usage::new(format!("there is no rule `{}`", crate::model::Text::from(&*args.id)));
+        let near = nearest(&args.id, rules.rules().iter().map(|rule| rule.id()));
+        let all = || "`sockwarden rules list` names all".to_owned();
+        return Err(usage.help(near.map_or_else(all, |id| format!("did you mean `{id}`?"))).into());
+    };
+    session.console.answer(|out| match format {
+        Format::Human | Format::Markdown => {
+            rule.describe().lines().try_for_each(|line| writeln!(out, "{}", Clean(line)))
+        }
+        Format::Json | Format::Jsonl | Format::Sarif | Format::Junit | Format::Github => {
+            output::rules(out, format, &[row(rule)], &session.console.style)
+        }
+    })?;
     Ok(Exit::Clean)
 }
 
@@ -74,8 +117,32 @@ fn test(args: &Folder) -> anyhow::Result<Exit> {
     if !verified.failures.is_empty() {
         return Err(Faults(verified.failures).into());
     }
+    for each in &verified.uncovered {
+        let Uncovered { rule, condition, never, .. } = each;
+        session.console.detail(&format!("{rule}: no example makes `{condition}` {never}"));
+    }
     session.console.answer(|out| {
         writeln!(out, "{} rules, {} examples: all behave as they say", verified.rules, verified.examples)
+    })?;
+    Ok(Exit::Clean)
+}
+
+fn lint(args: &Folder) -> anyhow::Result<Exit> {
+    let session = Session::open(&args.manner, &args.ground)?;
+    let rules = subject(&session, args.dir.as_deref())?;
+    let advice = rules.lint();
+    session.console.answer(|out| match advice.as_slice() {
+        [] => writeln!(out, "{} rules: nothing to find fault with", rules.rules().len()),
+        advice => output::problems(out, advice, &session.console.style),
+    })?;
+    Ok(if advice.is_empty() { Exit::Clean } else { Exit::Findings })
+}
+
+fn schema() -> anyhow::Result<Exit> {
+    let console = Console::new(&Manner::default(), &Settings::default());
+    console.answer(|out| {
+        serde_json::to_writer_pretty(&mut *out, &json_schema())?;
+        writeln!(out)
     })?;
     Ok(Exit::Clean)
 }

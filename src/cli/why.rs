@@ -39,7 +39,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let report = subject.report_on(&selection);
     let rows = session.rule_rows(&rules);
     let view = subject.view(&report, &selection, &question, &rows);
-    let explained = subject.explain(&selection);
+    let explained = subject.explain(&selection, &rules);
     let written = args.target.iter().map(|word| Text::from(word.as_encoded_bytes()).to_string());
     let why = output::Why { target: &written.collect::<Vec<_>>().join(" "), sockets: &explained };
     session.console.answer(|out| output::why(out, format, &view, &why, &session.console.style))?;

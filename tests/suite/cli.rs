@@ -127,6 +127,7 @@ fn what_cannot_be_understood_exits_with_2_and_says_how_it_is_written() {
         ("why nonsense", "is no target"),
         ("snapshot", "--output"),
         ("diff onlyone", "<B>"),
+        ("rules show redis-reachabel", "did you mean `redis-reachable`?"),
         ("--json demo --strict", "--strict"),
     ] {
         let refused = words(line);
@@ -208,7 +209,7 @@ fn a_free_port_is_free_and_exits_with_0() {
 fn a_snapshot_differs_from_another_only_by_what_changed() {
     let (host, more) = (
         Recorded::new(),
-        Recorded::with(|sample| drop(sample.listener("0.0.0.0:8080", Reach::Internet, &[100]))),
+        Recorded::with(|sample| _ = sample.listener("0.0.0.0:8080", Reach::Internet, &[100])),
     );
     let same = run([OsStr::new("diff"), host.file().as_os_str(), host.file().as_os_str()]);
     assert_eq!(same.code, Some(0), "{}{}", same.out, same.err);
