@@ -223,3 +223,46 @@ fn complete_is_about_the_question_asked() {
     assert!(complete(&unlisted(None, Some(NamespaceId(1))), &[], &own_only));
     assert!(!complete(&unlisted(None, Some(NamespaceId(1))), &[], &everything));
 }
+
+/// Runs the program itself; its exit code is not looked at, since findings have one of their own.
+fn run(arguments: &[&str]) -> String {
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_sockwarden"))
+        .args(arguments)
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .expect("the program starts");
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(matches!(done.status.code(), Some(0 | 1)), "{arguments:?} gave {}: {told}", done.status);
+    String::from_utf8(done.stdout).expect("JSON is UTF-8")
+}
+
+#[test]
+fn what_the_program_writes_of_this_machine_is_valid() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let (first, second) = (file("first.json"), file("second.json"));
+    run(&["snapshot", "-o", &first]);
+    run(&["snapshot", "-o", &second]);
+    let snapshot = document(&std::fs::read_to_string(&first).unwrap());
+    assert_eq!(snapshot["kind"], "snapshot");
+    let commands: [(&str, &[&str]); 8] = [
+        ("report", &["audit", "--json"]),
+        ("inventory", &["list", "--json"]),
+        ("why", &["why", &port, "--json"]),
+        ("diff", &["diff", &first, &second, "--json"]),
+        ("doctor", &["doctor", "--json"]),
+        ("rules", &["rules", "list", "--json"]),
+        ("report", &["--from", &first, "audit", "--json"]),
+        ("inventory", &["--from", &first, "list", "--json"]),
+    ];
+    for (kind, arguments) in commands {
+        assert_eq!(document(&run(arguments))["kind"], kind, "{arguments:?}");
+    }
+    for line in run(&["audit", "--format", "jsonl"]).lines() {
+        valid(line, "line");
+    }
+    let again = run(&["--from", &first, "list", "--json"]);
+    assert_eq!(again, run(&["--from", &first, "list", "--json"]), "the same file gives the same bytes");
+}
