@@ -484,6 +484,11 @@ impl Live {
     }
 }
 
+fn matching_lines(all: &[u8], text: &[u8]) -> Vec<u8> {
+    let holds = |line: &&[u8]| line.windows(text.len().max(1)).any(|part| part == text);
+    all.split_inclusive(|byte| *byte == b'\n').filter(holds).flatten().copied().collect()
+}
+
 /// A handle on /proc/PID.
 #[derive(Debug)]
 pub struct ProcessDir<'s> {
@@ -526,6 +531,23 @@ impl ProcessDir<'_> {
         match &self.inner {
             Inner::Live(dir, tee) => {
                 let found = dir.read(name, PROCESS_FILE_LIMIT);
+                if let Some(tee) = tee {
+                    tee.file("proc", &self.path(name), &found);
+                }
+                found
+            }
+            Inner::Recorded(recording) => recording.file("proc", &self.path(name)),
+        }
+    }
+
+    /// The lines of a long file (`maps`) that hold some text; a file above 256 MiB is cut.
+    ///
+    /// # Errors
+    /// As [`ProcessDir::read`].
+    pub fn lines_with(&self, name: &str, text: &[u8]) -> io::Result<Vec<u8>> {
+        match &self.inner {
+            Inner::Live(dir, tee) => {
+                let found = dir.read(name, FILE_LIMIT).map(|all| matching_lines(&all, text));
                 if let Some(tee) = tee {
                     tee.file("proc", &self.path(name), &found);
                 }

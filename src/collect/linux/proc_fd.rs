@@ -131,7 +131,7 @@ fn look_at_threads(source: &Source, pid: u32, buffer: &mut LinkBuffer, found: &m
 
 fn look_at_memory(source: &Source, pid: u32, found: &mut Walk) {
     let Ok(process) = source.process(pid) else { return };
-    let Ok(maps) = process.read("maps") else { return };
+    let Ok(maps) = process.lines_with("maps", b"socket:[") else { return };
     let (before, index) = (found.held.len(), u32::try_from(found.processes.len()).unwrap_or(u32::MAX));
     for inode in proc_net::mapped_sockets(&maps) {
         found.held.push(Held { inode, process: index, task: pid, fd: -1, how: How::Memory });

@@ -345,9 +345,9 @@ pub fn sockets_in_use(protocols: &[u8], name: &[u8]) -> u64 {
 }
 
 /// Sockets that are mapped into memory (proc_pid_maps(5): `address perms offset dev inode path`).
+/// The path of a file begins with a slash, whatever stands behind its blanks.
 pub fn mapped_sockets(maps: &[u8]) -> impl Iterator<Item = u64> {
-    maps.split(|byte| *byte == b'\n')
-        .filter_map(|line| inode_of(line.rsplit(|byte| *byte == b' ').next()?, b"socket"))
+    maps.split(|byte| *byte == b'\n').filter_map(|line| inode_of(Words::of(line).get(5), b"socket"))
 }
 
 /// Paths of namespace files that are mounted somewhere (proc_pid_mountinfo(5)): inode of the
