@@ -1,4 +1,5 @@
 mod architecture;
+mod collect;
 mod cli;
 mod output;
 mod rules;
