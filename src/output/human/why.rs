@@ -1,5 +1,6 @@
 //! `why`: one screen for each socket that a target names.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
 use super::audit::{field, place, remedy};
@@ -8,7 +9,7 @@ use super::screens;
 use crate::model::{Fact, Holder, Observation, Owner, Path, Text, Verdict};
 use crate::output::cells;
 use crate::output::json::v1::rfc3339;
-use crate::output::{Clean, Explained, Outcome, Style, View, Why};
+use crate::output::{Clean, Explained, Outcome, Style, Trace, View, Why};
 
 pub(crate) fn why(out: &mut dyn Write, view: &View<'_>, why: &Why<'_>, style: &Style) -> io::Result<()> {
     let out = &mut BufWriter::new(out);
@@ -25,6 +26,24 @@ pub(crate) fn why(out: &mut dyn Write, view: &View<'_>, why: &Why<'_>, style: &S
     }
     screens::gaps(out, view, style)?;
     out.flush()
+}
+
+/// The rules that nobody can decide, by the facts that they lack: without a holder those are many.
+fn undecided(out: &mut dyn Write, rules: &[Trace], style: &Style) -> io::Result<()> {
+    let mut lacking: BTreeMap<&[String], Vec<&str>> = BTreeMap::new();
+    for trace in rules {
+        if let Outcome::Undecided { fields } = &trace.outcome {
+            lacking.entry(fields).or_default().push(&trace.rule);
+        }
+    }
+    for (fields, rules) in lacking {
+        let names = match rules.as_slice() {
+            few if few.len() <= 3 || style.verbose => few.join(", "),
+            many => format!("{} and {} more", many[..2].join(", "), many.len() - 2),
+        };
+        field(out, style, "?", &format!("undecided, for want of {}: {names}", fields.join(", ")))?;
+    }
+    Ok(())
 }
 
 fn screen(out: &mut dyn Write, view: &View<'_>, explained: &Explained, style: &Style) -> io::Result<()> {
@@ -47,26 +66,12 @@ fn screen(out: &mut dyn Write, view: &View<'_>, explained: &Explained, style: &S
         writeln!(out, "  {severity} {} [{}]", Clean(&finding.message), Clean(&finding.rule))?;
     }
     for trace in &explained.rules {
-        match &trace.outcome {
-            Outcome::Matched => {}
-            Outcome::Undecided { fields } => {
-                field(
-                    out,
-                    style,
-                    "?",
-                    &format!("{} is undecided: could not read {}", trace.rule, fields.join(", ")),
-                )?;
-            }
-            Outcome::NearMiss { condition, found } => {
-                field(
-                    out,
-                    style,
-                    "near",
-                    &format!("{} would say more if {condition}; here {found}", trace.rule),
-                )?;
-            }
+        if let Outcome::NearMiss { condition, found } = &trace.outcome {
+            let text = format!("{} would say more if {condition}; here {found}", trace.rule);
+            field(out, style, "near", &text)?;
         }
     }
+    undecided(out, &explained.rules, style)?;
     for each in &explained.remedies {
         remedy(out, style, each)?;
     }

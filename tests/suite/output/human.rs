@@ -237,8 +237,8 @@ fn why_tells_holder_ways_rules_and_remedies() {
       reach  internet
       way    in through eth0: 0.0.0.0/0 to 0.0.0.0/0 port 6379
       CRITICAL redis-server takes commands on 0.0.0.0:6379 from the internet [redis-exposed]
-      ?      deleted-binary is undecided: could not read process.exe
       near   root-listener would say more if user = root; here redis
+      ?      undecided, for want of process.exe: deleted-binary
       fix    Bind redis to loopback
                sed -i 's/^bind .*/bind 127.0.0.1/' /etc/redis/redis.conf
                systemctl restart redis
