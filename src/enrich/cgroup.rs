@@ -118,16 +118,16 @@ fn mark(parts: &[&[u8]], at: usize) -> Option<Mark> {
     if matches!(above, b"lxc.payload" | b"lxc") && at == 1 {
         return found("lxc", part);
     }
-    if let Some(name) = part.strip_prefix(b"systemd-nspawn@").and_then(|rest| rest.strip_suffix(b".service"))
+    let between = |prefix: &[u8], suffix: &[u8]| machine(part.strip_prefix(prefix)?.strip_suffix(suffix)?);
+    if let Some(name) = between(b"systemd-nspawn@", b".service")
         && below != b"supervisor"
     {
-        return found("systemd-nspawn", &unit_unescaped(name));
+        return found("systemd-nspawn", &name);
     }
-    if let Some(name) = part.strip_prefix(b"machine-").and_then(|rest| rest.strip_suffix(b".scope"))
+    if let Some(name) = between(b"machine-", b".scope")
         && !matches!(below, b"supervisor" | b"emulator" | b"libvirt")
         && above == b"machine.slice"
     {
-        let name = unit_unescaped(name);
         return match () {
             () if name.starts_with(b"lxc-") => found("lxc", &name),
             () if name.starts_with(b"qemu-") => None, // a virtual machine: its process runs on this host
@@ -135,6 +135,13 @@ fn mark(parts: &[&[u8]], at: usize) -> Option<Mark> {
         };
     }
     None
+}
+
+/// The name of a machine out of that of its unit; such names are host names (machinectl(1)).
+fn machine(escaped: &[u8]) -> Option<Vec<u8>> {
+    let name = unit_unescaped(escaped);
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
+    (!name.is_empty() && name.iter().all(plain)).then_some(name)
 }
 
 /// The runtimes that write `PREFIX-ID.scope`. Their conmon does not count: it is outside.
@@ -271,6 +278,8 @@ mod tests {
             "/kubepods.slice/crio-conmon-ID.scope",
             "/lxc.monitor.web",
             "/machine.slice/systemd-nspawn@web.service/supervisor",
+            "/machine.slice/systemd-nspawn@.service",
+            "/machine.slice/machine-\\x2f.scope",
             "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope",
             "/user.slice/ID",
             "/",
