@@ -41,7 +41,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let view = subject.view(&report, &selection, &question, &rows);
     let explained = subject.explain(&selection, &rules);
     let written = args.target.iter().map(|word| Text::from(word.as_encoded_bytes()).to_string());
-    let why = output::Why { target: &written.collect::<Vec<_>>().join(" "), sockets: &explained };
+    let why = output::Why {
+        target: &written.collect::<Vec<_>>().join(" "),
+        takeable: !matches!(target, Target::Words(_)),
+        sockets: &explained,
+    };
     session.console.answer(|out| output::why(out, format, &view, &why, &session.console.style))?;
     Ok(session.end(&view, Some(args.judging.fail_on.unwrap_or(Threshold::Never)), sight.strict))
 }

@@ -280,11 +280,13 @@ pub struct Explained {
     pub remedies: Vec<Remedy>,
 }
 
-/// The answer of `why`. No socket: the target is free.
+/// The answer of `why`. No socket: the target is free, or nothing fits.
 #[derive(Clone, Copy, Debug)]
 pub struct Why<'w> {
     /// As the user wrote it.
     pub target: &'w str,
+    /// Whether it is a port, path or name that somebody could take, and not words that describe.
+    pub takeable: bool,
     pub sockets: &'w [Explained],
 }
 

@@ -197,6 +197,8 @@ fn a_free_port_is_free_and_exits_with_0() {
     let free = why("8080");
     assert_eq!(free.code, Some(0));
     assert!(free.out.contains("free"), "{}", free.out);
+    let nothing = why("process:nosuch");
+    assert!(nothing.code == Some(0) && nothing.out.contains("no socket fits"), "{}", nothing.out);
     for target in ["80", "tcp/80", "203.0.113.5:80", "pid:100", "unit:nginx.service"] {
         let taken = why(target);
         assert_eq!(taken.code, Some(0));

@@ -1,5 +1,5 @@
 mod architecture;
-mod collect;
 mod cli;
+mod collect;
 mod output;
 mod rules;

@@ -14,7 +14,8 @@ use crate::output::{Clean, Explained, Outcome, Style, Trace, View, Why};
 pub(crate) fn why(out: &mut dyn Write, view: &View<'_>, why: &Why<'_>, style: &Style) -> io::Result<()> {
     let out = &mut BufWriter::new(out);
     if why.sockets.is_empty() {
-        writeln!(out, "{}: free, nothing has it", Clean(why.target))?;
+        let absent = if why.takeable { "free, nothing has it" } else { "no socket fits" };
+        writeln!(out, "{}: {absent}", Clean(why.target))?;
         screens::gaps(out, view, style)?;
         return out.flush();
     }

@@ -76,7 +76,7 @@ fn every_text(bytes: &[u8], style: Style) -> BTreeMap<String, String> {
         .collect();
     let target = String::from_utf8_lossy(bytes);
     for sockets in [&explained[..], &[]] {
-        let why = Why { target: &target, sockets };
+        let why = Why { target: &target, takeable: true, sockets };
         let shown = with_view(&sample, &report, |view| {
             text(|out| output::why(out, Format::Human, view, &why, &style))
         });

@@ -220,7 +220,7 @@ pub(crate) fn explained() -> Vec<Explained> {
 
 pub(crate) fn why(sample: &Sample, format: Format, sockets: &[Explained]) -> String {
     let report = report(sample);
-    let why = Why { target: "tcp/6379", sockets };
+    let why = Why { target: "tcp/6379", takeable: true, sockets };
     let selection: Vec<SocketIndex> = sockets.iter().map(|explained| explained.socket).collect();
     let question = Question::EVERYTHING;
     let view = View {
