@@ -21,6 +21,8 @@ const FILTER_GAP: &str = "filter-unread";
 pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
     let places: Vec<Option<Place>> =
         snapshot.namespaces.iter().map(|each| Place::new(each, &snapshot.host, upstream)).collect();
+    let own = snapshot.namespaces.iter().zip(&places).find(|(namespace, _)| namespace.own);
+    snapshot.upstream = upstream.or_else(|| Some(own?.1.as_ref()?.upstream));
     let mut shapes: BTreeMap<(NamespaceId, Bind), Shape> = BTreeMap::new();
     let mut filtered: BTreeMap<NamespaceId, u64> = BTreeMap::new();
     let mut unbound = 0;

@@ -58,6 +58,8 @@ pub(crate) struct Place {
     pub(crate) forwards: [bool; 2],
     /// Whether private addresses have public ones, one to one, somewhere upstream.
     pub(crate) one_to_one: bool,
+    /// As told, or guessed from the interfaces here.
+    pub(crate) upstream: Upstream,
 }
 
 /// The union of what belongs to one interface.
@@ -108,6 +110,7 @@ impl Place {
             forwards: [namespace.sysctls.forward_v4, namespace.sysctls.forward_v6]
                 .map(|setting| setting.unwrap_or(doubt)),
             one_to_one: guess == Upstream::OneToOne,
+            upstream: guess,
         })
     }
 }
