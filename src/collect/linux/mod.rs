@@ -9,6 +9,7 @@ pub mod links;
 mod netns;
 mod proc_fd;
 pub mod proc_net;
+mod rights;
 mod sock_diag;
 pub mod wire;
 
@@ -18,6 +19,7 @@ use leftover::Circumstances;
 use netns::Namespaces;
 use proc_fd::{Held, Walk};
 use proc_net::inode_of;
+use rights::Capability;
 use sock_diag::Place;
 
 use super::gaps::Gaps;
@@ -220,7 +222,7 @@ impl Look<'_> {
                 id: "sockets-unasked".into(),
                 what: "sockets that no table of the kernel lists and that may not be asked: only their protocol is known".into(),
                 why: error.to_string(),
-                remedy: Some("run as root: sudo sockwarden".into()),
+                remedy: Some(rights::remedy(self.source, Capability::SysPtrace)),
                 count: 1,
                 unlisted: None,
             });
@@ -245,16 +247,15 @@ impl Look<'_> {
                 (self.wants.all_namespaces || id == NamespaceId(0)).then_some(id)
             }
             Err(error) => {
+                // A namespace that we could not enter, and whose cookie nobody has told yet, is
+                // taken for the one that its holder is in now.
+                if let Some(id) = self.netns_of_process(held.task)
+                    && self.namespaces.name_closed(id, answer.netns_cookie)
+                {
+                    return Some(id);
+                }
                 let id = self.namespaces.push_closed(answer.netns_cookie);
-                self.gaps.add(Gap {
-                    id: "netns-unread".into(),
-                    what: "network namespaces that could not be entered: their sockets are not all listed"
-                        .into(),
-                    why: error.to_string(),
-                    remedy: Some("run as root: sudo sockwarden".into()),
-                    count: 1,
-                    unlisted: Some((None, Some(id))),
-                });
+                self.gaps.add(netns::unread(self.source, id, &error));
                 Some(id)
             }
         }
@@ -325,7 +326,7 @@ impl Look<'_> {
     /// Whether there are processes that we cannot look into, tried and not guessed.
     fn hidden(&self, walk: &Walk) -> Option<Gap> {
         const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
-        let remedy = Some(remedy(self.source));
+        let remedy = Some(rights::remedy(self.source, Capability::SysPtrace));
         let gap = |what: &str, why: &str, count| Gap {
             id: "owners-hidden".into(),
             what: what.into(),
@@ -353,28 +354,6 @@ impl Look<'_> {
             ));
         }
         None
-    }
-}
-
-/// The one command that helps, by what we lack.
-fn remedy(source: &Source) -> String {
-    const SYS_PTRACE: u32 = 19;
-    let status = source.proc_file("thread-self/status").unwrap_or_default();
-    let status = String::from_utf8_lossy(&status);
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(|rest| rest.split_whitespace().collect::<Vec<_>>())
-    };
-    let is_root = field("Uid:").is_some_and(|ids| ids.get(1) == Some(&"0"));
-    let capable = field("CapEff:")
-        .and_then(|words| u64::from_str_radix(words.first()?, 16).ok())
-        .is_some_and(|set| set & 1 << SYS_PTRACE != 0);
-    match (is_root, capable) {
-        (false, false) => "run as root: sudo sockwarden".into(),
-        (true, false) => "give it CAP_SYS_PTRACE (docker run --cap-add SYS_PTRACE --pid host …)".into(),
-        (_, true) => "run it on the host itself, with every capability that the hidden processes have".into(),
     }
 }
 

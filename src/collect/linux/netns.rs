@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::proc_net::{self, inode_of};
+use super::rights::{self, Capability};
 use crate::collect::gaps::Gaps;
 use crate::model::{Gap, Namespace, NamespaceId, Text};
 use crate::source::{NetnsPlace, Source};
@@ -72,22 +73,25 @@ impl Namespaces {
             }
         }
         let failure = failure?;
-        if failure.kind() == std::io::ErrorKind::NotFound {
-            return None; // it has ended meanwhile
+        if failure.kind() != std::io::ErrorKind::PermissionDenied {
+            return None; // it has ended meanwhile, or its process is elsewhere by now
         }
         let id = self.push_closed(None);
         self.list[id.0 as usize].inode = inode;
         self.list[id.0 as usize].name = name;
         self.numbers.insert(inode, id);
-        gaps.add(Gap {
-            id: "netns-unread".into(),
-            what: "network namespaces that could not be entered: their sockets are not all listed".into(),
-            why: failure.to_string(),
-            remedy: Some("run as root: sudo sockwarden".into()),
-            count: 1,
-            unlisted: Some((None, Some(id))),
-        });
+        gaps.add(unread(source, id, &failure));
         None
+    }
+
+    /// Gives a namespace that could not be entered its cookie; false when it has one.
+    pub(super) fn name_closed(&mut self, id: NamespaceId, cookie: Option<u64>) -> bool {
+        let namespace = &mut self.list[id.0 as usize];
+        let free = namespace.cookie.is_none() && !namespace.own;
+        if free {
+            namespace.cookie = cookie;
+        }
+        free
     }
 
     /// Adds a namespace under a socket's own word.
@@ -107,15 +111,30 @@ pub(super) fn find(
     gaps: &mut Gaps,
 ) -> Vec<NamespaceId> {
     let mut ways: BTreeMap<u64, (Option<Text>, Vec<NetnsPlace>)> = BTreeMap::new();
+    let mut unseen = 0;
     for pid in pids {
         let path = format!("{pid}/ns/net");
-        let Some(inode) = source.proc_link(&path).ok().and_then(|link| inode_of(&link, b"net")) else {
-            continue;
-        };
+        let link = source.proc_link(&path);
+        if link.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+            unseen += u64::from(!is_kernel_thread(source, *pid));
+        }
+        let Some(inode) = link.ok().and_then(|link| inode_of(&link, b"net")) else { continue };
         let found = ways.entry(inode).or_default();
         if found.1.len() < WAYS {
             found.1.push(NetnsPlace::Proc(path));
         }
+    }
+    if unseen > 0 {
+        gaps.add(Gap {
+            id: "netns-unseen".into(),
+            what:
+                "processes whose network namespace cannot be seen: sockets in one of theirs would be missing"
+                    .into(),
+            why: "permission denied on /proc/PID/ns/net".into(),
+            remedy: Some(rights::remedy(source, Capability::SysPtrace)),
+            count: unseen,
+            unlisted: None,
+        });
     }
     let mounts = source.proc_file("thread-self/mountinfo").unwrap_or_default();
     for (inode, path) in proc_net::mounted_namespaces(&mounts) {
@@ -132,4 +151,22 @@ pub(super) fn find(
     ways.into_iter()
         .filter_map(|(inode, (name, ways))| namespaces.enter(source, inode, name, &ways, gaps))
         .collect()
+}
+
+/// Threads of the kernel are in its first namespace, and hold no sockets.
+fn is_kernel_thread(source: &Source, pid: u32) -> bool {
+    let text = source.process(pid).and_then(|process| process.read("stat"));
+    text.is_ok_and(|text| proc_net::stat(&text).is_some_and(|stat| stat.kernel))
+}
+
+/// The gap of a namespace that could not be entered.
+pub(super) fn unread(source: &Source, id: NamespaceId, why: &std::io::Error) -> Gap {
+    Gap {
+        id: "netns-unread".into(),
+        what: "network namespaces that could not be entered: their sockets are not all listed".into(),
+        why: why.to_string(),
+        remedy: Some(rights::remedy(source, Capability::SysAdmin)),
+        count: 1,
+        unlisted: Some((None, Some(id))),
+    }
 }
