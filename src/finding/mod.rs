@@ -95,7 +95,7 @@ pub struct Suppressed {
     pub reason: String,
     /// Last day on which it holds, `2027-01-31`.
     pub until: String,
-    /// File and line of the suppression.
+    /// File and line of the suppression, and of several sockets which.
     pub by: String,
 }
 

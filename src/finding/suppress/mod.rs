@@ -16,6 +16,7 @@
 mod read;
 mod selector;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,6 +28,9 @@ use self::selector::Selector;
 use super::fingerprint::of_parts;
 use super::{Confidence, Finding, Report, Severity, Suppressed, order};
 use crate::model::{OwnerGap, Problem, Snapshot};
+
+/// Places that a mark names before it only counts.
+const NAMED: usize = 20;
 
 /// Suppressions of one or more files, in the order in which they were read.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +103,7 @@ impl Suppressions {
                     && finding.suppressed.is_none()
                     && matches!(each.covers(snapshot, finding), Cover::All)
                 {
-                    finding.suppressed = Some(each.mark());
+                    finding.suppressed = Some(each.mark(snapshot, finding));
                 }
             }
             if expired {
@@ -142,8 +146,17 @@ impl Suppression {
         }
     }
 
-    fn mark(&self) -> Suppressed {
-        Suppressed { reason: self.reason.clone(), until: self.until.to_string(), by: self.place() }
+    /// Of several sockets the mark says which.
+    fn mark(&self, snapshot: &Snapshot, finding: &Finding) -> Suppressed {
+        let mut by = self.place();
+        if finding.sockets.len() > 1 {
+            let places: BTreeSet<String> =
+                finding.sockets.iter().map(|at| super::group::place(&snapshot.observe(*at))).collect();
+            let named: Vec<String> = places.iter().take(NAMED).cloned().collect();
+            let more = if places.len() > NAMED { ", …" } else { "" };
+            by += &format!(" (covers {} sockets: {}{more})", finding.sockets.len(), named.join(", "));
+        }
+        Suppressed { reason: self.reason.clone(), until: self.until.to_string(), by }
     }
 
     fn place(&self) -> String {
@@ -288,6 +301,15 @@ mod tests {
         ] {
             assert_eq!(applied(&[0, 1], &format!("{entry}\n{until}")), ["(redis-exposed)"], "{entry}");
         }
+    }
+
+    #[test]
+    fn one_that_covers_several_sockets_says_which() {
+        let text = "[[suppression]]\nrule = \"redis-exposed\"\nreason = \"agreed\"\nuntil = 2099-01-01\n";
+        let mut report = report(&[1, 0]);
+        Suppressions::parse("s.toml", text).unwrap().apply(&host().snapshot, &mut report);
+        let mark = report.findings[0].suppressed.as_ref().unwrap();
+        assert_eq!(mark.by, "s.toml:1 (covers 2 sockets: tcp 0.0.0.0:6379, tcp 0.0.0.0:6380)");
     }
 
     #[test]

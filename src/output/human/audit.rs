@@ -1,6 +1,6 @@
 //! `audit`: one screenful. Summary, findings, exposed listeners, what could not be seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Write};
 
 use super::paint::{self, Painted, bold, faint};
@@ -190,14 +190,11 @@ pub(super) fn remedy(out: &mut dyn Write, style: &Style, remedy: &Remedy) -> io:
     Ok(())
 }
 
+/// Each place once, in the order of the sockets.
 fn places(view: &View<'_>, sockets: &[SocketIndex], all: bool) -> String {
-    let mut places: Vec<String> = Vec::new();
-    for each in sockets {
-        let place = place(&view.snapshot.observe(*each));
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
+    let mut seen = BTreeSet::new();
+    let mut places = sockets.iter().map(|at| place(&view.snapshot.observe(*at))).collect::<Vec<_>>();
+    places.retain(|place| seen.insert(place.clone()));
     let hidden = if all { 0 } else { places.len().saturating_sub(NAMED) };
     places.truncate(places.len() - hidden);
     let more = if hidden == 0 { String::new() } else { format!(" and {hidden} more") };
@@ -227,6 +224,7 @@ fn reach(view: &View<'_>, sockets: &[SocketIndex]) -> String {
 /// Everything that others can reach or may, widest first, equal rows once.
 fn exposed(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<()> {
     let mut rows: Vec<(Reach, Vec<String>, usize)> = Vec::new();
+    let mut known: BTreeMap<Vec<String>, usize> = BTreeMap::new();
     let open = view.observations().filter_map(|each| Some((each, each.socket.exposure.as_deref()?)));
     for (each, exposure) in open.filter(|(_, exposure)| beyond(exposure.reach)) {
         let mut address = String::new();
@@ -250,9 +248,12 @@ fn exposed(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<()
             cells::who_briefly(&each),
             if place.is_empty() { "-".to_owned() } else { place },
         ];
-        match rows.iter_mut().find(|(_, known, _)| *known == row) {
-            Some((_, _, times)) => *times += 1,
-            None => rows.push((exposure.reach, row, 1)),
+        match known.get(&row) {
+            Some(at) => rows[*at].2 += 1,
+            None => {
+                known.insert(row.clone(), rows.len());
+                rows.push((exposure.reach, row, 1));
+            }
         }
     }
     if rows.is_empty() {

@@ -24,7 +24,9 @@ fn titled_gaps(out: &mut dyn Write, view: &View<'_>, style: &Style, title: &str)
     }
     writeln!(out, "\n{}", Painted { text: title, style: bold(), on: style.color })?;
     for gap in &view.snapshot.gaps {
-        field(out, style, &gap.count.to_string(), &format!("{}: {}", gap.what, gap.why))?;
+        let counted = gap.what.starts_with(|c: char| c.is_ascii_digit());
+        let count = if counted { "-".to_owned() } else { gap.count.to_string() };
+        field(out, style, &count, &format!("{}: {}", gap.what, gap.why))?;
         if let Some(remedy) = &gap.remedy {
             field(out, style, "", &format!("lift it: {remedy}"))?;
         }
