@@ -15,7 +15,7 @@ use crate::output::{
 pub(super) fn why(document: &mut Document<'_>, view: &View<'_>, why: &Why<'_>) -> io::Result<()> {
     let ids = Ids::new(view.snapshot);
     document.field("target", why.target)?;
-    document.field("free", &why.sockets.is_empty())?;
+    document.field("free", &(why.takeable && why.sockets.is_empty()))?;
     report::sockets(document, view)?;
     document.list("explained", why.sockets.iter().map(|explained| ExplainedV1::new(&ids, explained)))?;
     report::findings(document, view)
