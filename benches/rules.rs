@@ -40,13 +40,23 @@ fn best<T>(mut work: impl FnMut() -> T) -> Duration {
 /// Listeners, both ends of connections, UDP and UNIX sockets, spread over 500 processes; every
 /// tenth program is one that rules know.
 fn host(sockets: usize, hidden: bool) -> Sample {
-    const KNOWN: [&str; 5] =
-        ["/usr/bin/redis-server", "/usr/sbin/sshd", "/usr/bin/python3.11", "/usr/sbin/nginx", "/usr/bin/dockerd"];
+    const KNOWN: [&str; 5] = [
+        "/usr/bin/redis-server",
+        "/usr/sbin/sshd",
+        "/usr/bin/python3.11",
+        "/usr/sbin/nginx",
+        "/usr/bin/dockerd",
+    ];
     let mut sample = Sample::new();
     for number in 0..500u32 {
-        let exe = if number % 10 == 0 { KNOWN[number as usize / 10 % 5].to_owned() } else { format!("/opt/app/bin/worker-{number}") };
+        let exe = if number % 10 == 0 {
+            KNOWN[number as usize / 10 % 5].to_owned()
+        } else {
+            format!("/opt/app/bin/worker-{number}")
+        };
         let process = sample.process(1000 + number, &exe);
-        process.cmdline = Fact::Known(vec![exe.as_str().into(), "--config".into(), "/etc/app/config.toml".into()]);
+        process.cmdline =
+            Fact::Known(vec![exe.as_str().into(), "--config".into(), "/etc/app/config.toml".into()]);
     }
     for number in 0..sockets {
         let pid = 1000 + u32::try_from(number % 500).unwrap_or(0);
@@ -77,13 +87,13 @@ fn host(sockets: usize, hidden: bool) -> Sample {
 fn main() {
     let shipped = RuleSet::builtin();
     println!("{} rules read: {:.2} ms", shipped.rules().len(), ms(best(RuleSet::builtin)));
-    let page: String = (0..1000)
-        .map(|_| include_str!("../rules/exposure/redis-reachable.toml"))
-        .next()
-        .unwrap_or_default()
-        .replace("redis-", "other-");
+    let page = "title = \"t\"\nseverity = \"high\"\nconfidence = \"high\"\nwhy = \"w\"\n[when]\nprotocol = \"tcp\"\n\
+                role = \"listener\"\nreach = \">= lan\"\nprocess.program = [\"serverN\", \"daemonN\"]\n";
     let many: Vec<_> = (0..1000)
-        .filter_map(|number| compile(&format!("rules/extra-{number}.toml"), page.replace("other-", &format!("other{number}-")).into(), false).ok())
+        .filter_map(|number| {
+            let text = page.replace('N', &number.to_string());
+            compile(&format!("rules/extra-{number}.toml"), text.into(), false).ok()
+        })
         .chain(shipped.rules().iter().cloned())
         .collect();
     let many = RuleSet::from(many);
@@ -92,14 +102,21 @@ fn main() {
             let sample = host(sockets, hidden);
             let (hits, undecided) = shipped.check(&sample.snapshot);
             println!(
-                "{sockets} sockets{}: {:.1} ms ({} hits, {} undecided rules); with {} rules {:.1} ms",
+                "{sockets} sockets{}: {:.1} ms ({} hits, {} undecided rules)",
                 if hidden { ", owners hidden" } else { "" },
                 ms(best(|| shipped.check(&sample.snapshot))),
                 hits.len(),
                 undecided.len(),
-                many.rules().len(),
-                ms(best(|| many.check(&sample.snapshot))),
             );
+            // Where nobody is seen each rule about a program stays undecided for each such socket,
+            // so that the answer itself grows with both.
+            if !hidden {
+                println!(
+                    "  with {} rules: {:.1} ms",
+                    many.rules().len(),
+                    ms(best(|| many.check(&sample.snapshot)))
+                );
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From one TOML file to one rule, or to everything that is wrong with it.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,7 +32,8 @@ pub struct Rule {
     pub(super) severities: [Severity; Reach::ALL.len()],
     /// Classes that the severity table names; empty when one word stands for all.
     pub(super) named: Vec<Reach>,
-    pub(super) examples: Vec<Example>,
+    /// `None` for shipped rules, whose examples are read when somebody asks for them.
+    examples: Option<Vec<Example>>,
 }
 
 impl Rule {
@@ -47,6 +49,20 @@ impl Rule {
     /// The worst that it can say.
     pub fn worst(&self) -> Severity {
         self.severities.iter().copied().max().unwrap_or(Severity::Info)
+    }
+
+    /// Its examples.
+    ///
+    /// # Errors
+    /// What is wrong with them, for a shipped rule; others were refused when they were read.
+    pub(super) fn examples(&self) -> Result<Cow<'_, [Example]>, Vec<Problem>> {
+        if let Some(examples) = &self.examples {
+            return Ok(Cow::Borrowed(examples));
+        }
+        let mut reader = Reader::new(self.file.clone(), Arc::clone(&self.source));
+        let table = reader.parse(&self.source);
+        let examples = example::read(&mut reader, &table);
+        if reader.is_clean() { Ok(Cow::Owned(examples)) } else { Err(reader.finish()) }
     }
 
     /// Its file's text.
@@ -107,7 +123,7 @@ fn compile(reader: &mut Reader, table: &DeTable<'_>, builtin: bool, complete: bo
     }
     let severity = table.get("severity").and_then(|node| severity(reader, node, when.as_ref()));
     let remedies = table.get("remedy").map_or_else(Vec::new, |node| remedies(reader, node));
-    let examples = example::read(reader, table);
+    let examples = (!builtin).then(|| example::read(reader, table));
     let (severities, named) = severity?;
     let words = Words { rule: id?, title: title?, confidence: confidence?, why: why?, references };
     Some(Rule {

@@ -28,7 +28,7 @@ impl Rule {
         let _ = writeln!(page, "{}\n", self.words.why);
         let _ = writeln!(page, "## How it is decided\n");
         self.bullets(&self.when, 0, "", &mut page);
-        self.examples(&mut page);
+        self.list_examples(&mut page);
         if !self.remedies.is_empty() {
             let _ = writeln!(page, "\n## What puts it right");
             self.remedies.iter().for_each(|remedy| describe_remedy(remedy, &mut page));
@@ -100,14 +100,11 @@ impl Rule {
         value.split_whitespace().collect::<Vec<_>>().join(" ").replace('`', "'")
     }
 
-    fn examples(&self, page: &mut String) {
+    fn list_examples(&self, page: &mut String) {
+        let Ok(examples) = self.examples() else { return };
         for (fires, words) in [(true, "It fires"), (false, "It stays quiet")] {
-            let names: Vec<&str> = self
-                .examples
-                .iter()
-                .filter(|example| example.fires == fires)
-                .map(|example| example.name.as_str())
-                .collect();
+            let names: Vec<&str> =
+                examples.iter().filter(|each| each.fires == fires).map(|each| each.name.as_str()).collect();
             if !names.is_empty() {
                 let _ = writeln!(page, "\n{words}: {}.", names.join("; "));
             }

@@ -110,17 +110,15 @@ impl<'s> Scan<'s> {
         if truth == Truth::Undecided {
             return push(found, name.to_owned());
         }
-        let members = self.members(group, view);
-        let shown: Vec<String> = members.iter().take(3).map(|each| outline(*each)).collect();
-        let more = members.len().saturating_sub(shown.len());
+        let (first, count) = self.members(group, view, 3);
+        let shown: Vec<String> = first.iter().map(|each| outline(*each)).collect();
+        let more = count.saturating_sub(shown.len() as u64);
         push(
             found,
             match (shown.is_empty(), more) {
                 (true, _) => format!("{name} = 0"),
-                (false, 0) => format!("{name} = {} ({})", members.len(), shown.join(", ")),
-                (false, more) => {
-                    format!("{name} = {} ({}, and {more} more)", members.len(), shown.join(", "))
-                }
+                (false, 0) => format!("{name} = {count} ({})", shown.join(", ")),
+                (false, more) => format!("{name} = {count} ({}, and {more} more)", shown.join(", ")),
             },
         );
     }

@@ -10,8 +10,8 @@ use super::pattern::{Pattern, Truth};
 use super::schema::{FAMILY, Key, protocol_code};
 use crate::model::{Fact, Observation, Role};
 
-/// A rule stands in the list of each process name or port that it needs, else in that of each
-/// kind of socket (protocol and role) it could match.
+/// A rule stands in the list of each process name and port by which alone it can hold, else in that
+/// of each kind of socket (protocol and role) it could match.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     kinds: BTreeMap<Kind, Vec<usize>>,
@@ -26,8 +26,15 @@ type Kind = (u32, u32);
 
 /// All protocols without a name of their own share this code.
 const OTHER: u32 = FAMILY;
-/// Rules with more ports than this are looked up by kind.
-const MANY_PORTS: u64 = 64;
+/// Rules with more signs than this are looked up by kind.
+const MANY_SIGNS: usize = 512;
+
+/// A name or port by which a rule is found.
+#[derive(Clone)]
+enum Sign {
+    Name(Box<[u8]>),
+    Port(u16),
+}
 
 impl Index {
     pub(super) fn new(rules: &[Rule]) -> Self {
@@ -35,17 +42,18 @@ impl Index {
         for (number, rule) in rules.iter().enumerate() {
             let mut needs = Needs::default();
             needs.gather(&rule.when);
-            if let Some(names) = &needs.names {
-                for name in names {
-                    index.names.entry(name.clone()).or_default().push(number);
-                }
-                needs.kinds().for_each(|kind| index.unseen.entry(kind).or_default().push(number));
-            } else if let Some(ports) = &needs.ports {
-                for port in ports {
-                    index.ports.entry(*port).or_default().push(number);
-                }
-            } else {
+            let Some(signs) = signs(&rule.when).filter(|signs| signs.len() <= MANY_SIGNS) else {
                 needs.kinds().for_each(|kind| index.kinds.entry(kind).or_default().push(number));
+                continue;
+            };
+            if signs.iter().any(|sign| matches!(sign, Sign::Name(_))) {
+                needs.kinds().for_each(|kind| index.unseen.entry(kind).or_default().push(number));
+            }
+            for sign in signs {
+                match sign {
+                    Sign::Name(name) => index.names.entry(name).or_default().push(number),
+                    Sign::Port(port) => index.ports.entry(port).or_default().push(number),
+                }
             }
         }
         index
@@ -85,8 +93,6 @@ impl Index {
 struct Needs {
     protocols: Option<Vec<u32>>,
     roles: Option<Vec<u32>>,
-    ports: Option<Vec<u16>>,
-    names: Option<Vec<Box<[u8]>>>,
 }
 
 impl Needs {
@@ -94,12 +100,7 @@ impl Needs {
         match cond {
             Cond::All(parts) => parts.iter().for_each(|part| self.gather(part)),
             Cond::Leaf(leaf) => self.leaf(leaf),
-            Cond::Holder(holder) => {
-                if let Some(process) = &holder.process {
-                    self.gather(process);
-                }
-            }
-            Cond::Any(_) | Cond::Not(_) | Cond::Group(_) => {}
+            Cond::Any(_) | Cond::Not(_) | Cond::Holder(_) | Cond::Group(_) => {}
         }
     }
 
@@ -115,13 +116,6 @@ impl Needs {
             self.protocols = self.protocols.take().or_else(codes);
         } else if leaf.key == Key::Role {
             self.roles = self.roles.take().or_else(codes);
-        } else if leaf.key == Key::Port {
-            self.ports = self.ports.take().or_else(|| ports(yes));
-        } else if matches!(leaf.key, Key::Name | Key::Program) {
-            self.names = self.names.take().or_else(|| match &yes[..] {
-                [Pattern::Words(words)] => Some(words.clone()),
-                _ => None,
-            });
         }
     }
 
@@ -140,15 +134,32 @@ impl Needs {
     }
 }
 
+/// Names and ports of which a socket must have at least one for the condition to hold; `None`
+/// where it can hold without. Of several such lists the shortest.
+fn signs(cond: &Cond) -> Option<Vec<Sign>> {
+    match cond {
+        Cond::All(parts) => parts.iter().filter_map(signs).min_by_key(Vec::len),
+        Cond::Any(parts) => parts.iter().map(signs).collect::<Option<Vec<_>>>().map(|lists| lists.concat()),
+        Cond::Holder(holder) => signs(holder.process.as_ref()?),
+        Cond::Leaf(leaf) if leaf.key == Key::Port => ports(&leaf.test.yes),
+        Cond::Leaf(leaf) if matches!(leaf.key, Key::Name | Key::Program) => match &leaf.test.yes[..] {
+            [Pattern::Words(words)] => Some(words.iter().cloned().map(Sign::Name).collect()),
+            _ => None,
+        },
+        Cond::Leaf(_) | Cond::Not(_) | Cond::Group(_) => None,
+    }
+}
+
 /// The ports of a condition, if they are few.
-fn ports(patterns: &[Pattern]) -> Option<Vec<u16>> {
+fn ports(patterns: &[Pattern]) -> Option<Vec<Sign>> {
+    const MANY: u64 = 64;
     let mut found = Vec::new();
     for pattern in patterns {
         let Pattern::Number(first, last) = pattern else { return None };
-        if last - first >= MANY_PORTS {
+        if last - first >= MANY {
             return None;
         }
-        found.extend((*first..=*last).filter_map(|port| u16::try_from(port).ok()));
+        found.extend((*first..=*last).filter_map(|port| u16::try_from(port).ok()).map(Sign::Port));
     }
-    (found.len() as u64 <= MANY_PORTS).then_some(found)
+    (!found.is_empty()).then_some(found)
 }

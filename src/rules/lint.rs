@@ -59,10 +59,11 @@ fn alone(rule: &Rule, found: &mut Vec<Problem>) {
     if rule.words.references.is_empty() {
         found.push(advice(rule, "the rule has no reference", "add `references`"));
     }
-    if !rule.examples.iter().any(|example| example.fires) {
+    let examples = rule.examples().unwrap_or_default();
+    if !examples.iter().any(|example| example.fires) {
         found.push(advice(rule, "the rule has no `[[fires]]`", "add an example that fires"));
     }
-    if !rule.examples.iter().any(|example| !example.fires) {
+    if !examples.iter().any(|example| !example.fires) {
         found.push(advice(rule, "the rule has no `[[quiet]]`", "add an example that its fix makes quiet"));
     }
 }

@@ -260,8 +260,8 @@ impl<'s> Scan<'s> {
         }
     }
 
-    /// The sockets that a group surely counts, for a person.
-    pub(super) fn members(&self, group: &Group, view: View<'s>) -> Vec<Observation<'s>> {
+    /// The first of the sockets that a group surely counts, for a person; and how many there are.
+    pub(super) fn members(&self, group: &Group, view: View<'s>, most: usize) -> (Vec<Observation<'s>>, u64) {
         let this = view.observation;
         let indices: Vec<SocketIndex> = match (group.kind, view.owner, door(this.socket)) {
             (GroupKind::Others, Some(owner), _) => self.sockets_of(owner.id),
@@ -277,14 +277,16 @@ impl<'s> Scan<'s> {
             .into_iter()
             .filter(|index| *index != this.index)
             .map(|index| self.snapshot.observe(index));
-        others
+        let first = others
             .filter(|other| self.inside(group, *other) == Truth::True)
             .filter(|other| {
                 group.kind != GroupKind::SamePort
                     || receives(other.socket)
                         && differ(&differing(group, *other), &differing(group, this)) == Truth::True
             })
-            .collect()
+            .take(most)
+            .collect();
+        (first, self.count(group, view).sure)
     }
 
     fn memo<I: IntoIterator<Item = SocketIndex>>(

@@ -54,15 +54,19 @@ impl RuleSet {
 }
 
 fn verify(rule: &Rule) -> Verified {
-    let mut found = Verified { rules: 1, examples: rule.examples.len(), ..Verified::default() };
+    let examples = match rule.examples() {
+        Ok(examples) => examples,
+        Err(failures) => return Verified { rules: 1, failures, ..Verified::default() },
+    };
+    let mut found = Verified { rules: 1, examples: examples.len(), ..Verified::default() };
     for (fires, what) in [(true, "[[fires]]"), (false, "[[quiet]]")] {
-        if !rule.examples.iter().any(|example| example.fires == fires) {
+        if !examples.iter().any(|example| example.fires == fires) {
             found.failures.push(problem(rule, None, format!("the rule has no {what} example"), None));
         }
     }
     let index = Index::new(std::slice::from_ref(rule));
     let mut coverage = Coverage::default();
-    for example in &rule.examples {
+    for example in &*examples {
         found.failures.extend(run(rule, &index, example));
         let scan = Scan::new(&example.snapshot);
         coverage.cond(&scan, &rule.when, View { observation: example.snapshot.observe(JUDGED), owner: None });
