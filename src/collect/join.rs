@@ -162,3 +162,79 @@ pub(crate) enum Found {
     One(u32),
     Several,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::table::blank;
+
+    fn socket(protocol: Protocol, port: u16, inode: u64, cookie: u64) -> Socket {
+        let mut socket = blank(protocol, NamespaceId(0));
+        socket.state = State::Established;
+        socket.local = Endpoint::Inet("127.0.0.1".parse().unwrap(), port);
+        (socket.inode, socket.cookie) = (inode, cookie);
+        socket
+    }
+
+    fn inodes(table: Table) -> Vec<u64> {
+        arrange(table, &[]).0.iter().map(|socket| socket.inode).collect()
+    }
+
+    #[test]
+    fn the_order_does_not_depend_on_that_of_the_dump() {
+        let sockets = [
+            socket(Protocol::Udp, 1, 1, 1),
+            socket(Protocol::Tcp, 9, 2, 2),
+            socket(Protocol::Tcp, 5, 3, 3),
+            socket(Protocol::Tcp, 5, 4, 4),
+        ];
+        let mut listener = socket(Protocol::Tcp, 80, 5, 5);
+        listener.state = State::Listen;
+        let forward = sockets.iter().cloned().chain([listener.clone()]).collect();
+        let backward = [listener].into_iter().chain(sockets.iter().rev().cloned()).collect();
+        for sockets in [forward, backward] {
+            assert_eq!(inodes(Table { sockets, unix_peers: Vec::new() }), [5, 3, 4, 2, 1]);
+        }
+    }
+
+    #[test]
+    fn a_socket_shown_twice_is_one_and_peers_follow_it() {
+        let sockets = vec![
+            socket(Protocol::Unix, 0, 9, 90),
+            socket(Protocol::Unix, 0, 8, 80),
+            socket(Protocol::Unix, 0, 8, 80),
+            socket(Protocol::Tcp, 1, 7, 70),
+        ];
+        let (sockets, peers) = arrange(Table { sockets, unix_peers: vec![(0, 8), (1, 9), (2, 9)] }, &[]);
+        assert_eq!(sockets.iter().map(|each| each.inode).collect::<Vec<_>>(), [7, 8, 9]);
+        assert_eq!(peers, [(2, 8), (1, 9)]);
+    }
+
+    #[test]
+    fn mptcp_hides_its_carrier_and_nothing_else() {
+        let sockets = vec![
+            socket(Protocol::Mptcp, 7007, 5, 1),
+            socket(Protocol::Tcp, 7007, 5, 2),
+            socket(Protocol::Tcp, 7007, 6, 3),
+            socket(Protocol::Mptcp, 9, 0, 4),
+            socket(Protocol::Tcp, 9, 0, 5),
+            socket(Protocol::Tcp, 10, 0, 6),
+        ];
+        let (sockets, _) = arrange(Table { sockets, unix_peers: Vec::new() }, &[]);
+        assert_eq!(sockets.iter().map(|each| each.cookie).collect::<Vec<_>>(), [6, 3, 4, 1]);
+    }
+
+    #[test]
+    fn an_inode_that_two_sockets_claim_leads_to_none() {
+        let found = Inodes::of(&[
+            socket(Protocol::Tcp, 1, 5, 1),
+            socket(Protocol::Udp, 1, 5, 2),
+            socket(Protocol::Udp, 1, 6, 3),
+        ]);
+        assert_eq!(
+            [found.find(5), found.find(6), found.find(7)],
+            [Found::Several, Found::One(2), Found::None]
+        );
+        assert_eq!(found.ambiguous(), 1);
+    }
+}

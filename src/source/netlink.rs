@@ -105,3 +105,48 @@ pub(crate) fn judge(block: &[u8], dump: bool) -> Result<bool, NetlinkError> {
     }
     if rest.is_empty() { Ok(false) } else { Err(NetlinkError::Short) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = u32::try_from(16 + payload.len()).unwrap().to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(&flags.to_ne_bytes());
+        bytes.resize(16, 0);
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn only_the_final_message_ends_a_list() {
+        let row = message(20, NLM_F_MULTI, &[1, 2, 3, 4]);
+        assert!(!judge(&row, true).unwrap());
+        assert!(judge(&[row.clone(), message(NLMSG_DONE, NLM_F_MULTI, &[0; 4])].concat(), true).unwrap());
+        assert!(judge(&message(20, 0, &[]), false).unwrap());
+        assert!(!judge(&message(20, 0, &[]), true).unwrap());
+    }
+
+    #[test]
+    fn every_way_to_fail_keeps_its_kind() {
+        let code = |number: i32| number.to_ne_bytes();
+        let refused = judge(&message(NLMSG_ERROR, 0, &code(-1)), true);
+        assert!(matches!(refused, Err(NetlinkError::Refused(_))));
+        // A dump that its table refused half way says so in the final message.
+        let missing = judge(&message(NLMSG_DONE, NLM_F_MULTI, &code(-2)), true);
+        assert!(matches!(missing, Err(NetlinkError::Missing(_))));
+        let changed = judge(&message(20, NLM_F_MULTI | NLM_F_DUMP_INTR, &[]), true);
+        assert!(matches!(changed, Err(NetlinkError::Interrupted)));
+        let row = message(20, NLM_F_MULTI, &[1, 2, 3, 4]);
+        assert!(matches!(judge(&row[..18], true), Err(NetlinkError::Short)));
+        assert!(judge(&message(NLMSG_ERROR, 0, &code(0)), true).unwrap());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = (judge(&bytes, true), judge(&bytes, false), wants_list(&bytes));
+        }
+    }
+}

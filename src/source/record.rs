@@ -175,11 +175,11 @@ impl Recording {
         if version != VERSION.as_bytes() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a recording of another version"));
         }
-        Ok(Self { dir: dir.to_owned() })
+        Ok(Self { dir: fs::canonicalize(dir)? })
     }
 
     pub(crate) fn file(&self, area: &str, path: &str) -> io::Result<Vec<u8>> {
-        load(&self.dir.join(area).join(path))
+        self.load(&self.dir.join(area).join(path))
     }
 
     pub(crate) fn link(&self, area: &str, path: &str) -> io::Result<Vec<u8>> {
@@ -239,21 +239,23 @@ impl Recording {
     }
 
     pub(crate) fn rooted(&self, pid: u32, path: &[u8], what: &str) -> io::Result<Vec<u8>> {
-        load(&rooted_place(&self.dir, pid, path, what))
+        self.load(&rooted_place(&self.dir, pid, path, what))
     }
-}
 
-fn load(place: &Path) -> io::Result<Vec<u8>> {
-    stored_error(place)?;
-    // A recording can come from a stranger: no device, no pipe, nothing without end.
-    let about = fs::metadata(place)?;
-    if !about.is_file() {
-        return Err(io::ErrorKind::InvalidData.into());
+    fn load(&self, place: &Path) -> io::Result<Vec<u8>> {
+        stored_error(place)?;
+        // A recording can come from a stranger: no device, no pipe, nothing without end, and no
+        // link that leads to a file of ours.
+        let place = fs::canonicalize(place)?;
+        let about = fs::metadata(&place)?;
+        if !about.is_file() || !place.starts_with(&self.dir) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if about.len() > FILE_LIMIT as u64 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        fs::read(place)
     }
-    if about.len() > FILE_LIMIT as u64 {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    fs::read(place)
 }
 
 fn stored_error(place: &Path) -> io::Result<()> {
@@ -361,4 +363,48 @@ fn read_link(place: &Path) -> io::Result<Vec<u8>> {
 #[cfg(not(unix))]
 fn read_link(place: &Path) -> io::Result<Vec<u8>> {
     Ok(fs::read_link(place)?.to_string_lossy().into_owned().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever a path is called, its place stays inside the folder.
+    #[test]
+    fn foreign_paths_cannot_leave_the_folder() {
+        let dir = Path::new("/recording");
+        let long = vec![b'x'; 5000];
+        for path in [&b"/../../etc/passwd"[..], b"..", b"/a/./b\0c", b"\xff\n", &long] {
+            let place = rooted_place(dir, 1, path, "read");
+            assert!(place.starts_with("/recording/root/1"), "{place:?}");
+            assert!(place.components().all(|part| part.as_os_str().len() <= 255 && part.as_os_str() != ".."));
+        }
+        assert_ne!(rooted_place(dir, 1, b"/a", "read"), rooted_place(dir, 1, b"/a", "stat"));
+        assert_ne!(
+            plain_name(&[long.clone(), b"1".to_vec()].concat()),
+            plain_name(&[long, b"2".to_vec()].concat())
+        );
+    }
+
+    #[test]
+    fn an_error_is_recorded_with_its_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("host");
+        let tee = Tee::create(&dir).unwrap();
+        tee.file("proc", "1/environ", &Err(io::Error::from_raw_os_error(13)));
+        tee.file("proc", "1/comm", &Ok(b"init\n".to_vec()));
+        tee.finish().unwrap();
+        let recording = Recording::open(&dir).unwrap();
+        assert_eq!(recording.file("proc", "1/environ").unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(recording.file("proc", "1/comm").unwrap(), b"init\n");
+        assert_eq!(recording.file("proc", "1/maps").unwrap_err().kind(), io::ErrorKind::NotFound);
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/etc/passwd", dir.join("proc/1/status")).unwrap();
+            let foreign = recording.file("proc", "1/status").unwrap_err();
+            assert_eq!(foreign.kind(), io::ErrorKind::InvalidData, "a file outside of the recording");
+        }
+        std::fs::write(dir.join(VERSION_FILE), "2\n").unwrap();
+        assert!(Recording::open(&dir).is_err());
+    }
 }

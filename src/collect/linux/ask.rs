@@ -195,3 +195,69 @@ pub(super) fn protocol_by_name(name: &[u8]) -> Protocol {
     let plain = text.strip_suffix("v6").unwrap_or(&text);
     NAMES.iter().find(|each| each.0 == plain).map_or(Protocol::Other(0), |each| each.1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(domain: u32, kind: u32, protocol: u32) -> SocketAnswer {
+        SocketAnswer { inode: 7, uid: 33, domain, kind, protocol, cookie: 9, ..SocketAnswer::default() }
+    }
+
+    #[test]
+    fn an_unbound_socket_has_no_address() {
+        let mut name = vec![0; 16];
+        name[..2].copy_from_slice(&2_u16.to_ne_bytes());
+        let socket =
+            understand(&SocketAnswer { name, tcp_state: Some(7), ..answer(2, 1, 6) }, NamespaceId(0));
+        assert_eq!(
+            (socket.protocol, socket.state, socket.local),
+            (Protocol::Tcp, State::Unconnected, Endpoint::None)
+        );
+        assert_eq!((socket.inode, socket.cookie, socket.uid), (7, 9, Some(33)));
+    }
+
+    #[test]
+    fn a_raw_socket_tells_its_protocol_apart_from_its_address() {
+        let mut name = vec![0; 28];
+        name[..2].copy_from_slice(&10_u16.to_ne_bytes());
+        name[2..4].copy_from_slice(&[0, 58]);
+        name[23] = 1;
+        let socket = understand(&SocketAnswer { name, ..answer(10, 3, 58) }, NamespaceId(0));
+        assert_eq!((socket.protocol, socket.protocol_number), (Protocol::Raw, Some(58)));
+        assert_eq!(socket.local, Endpoint::Inet("::1".parse().unwrap(), 0));
+    }
+
+    #[test]
+    fn families_without_a_table_keep_their_names() {
+        for (domain, protocol) in
+            [(38, Protocol::Alg), (44, Protocol::Xdp), (29, Protocol::Can), (99, Protocol::Other(99))]
+        {
+            assert_eq!(understand(&answer(domain, 5, 0), NamespaceId(0)).protocol, protocol);
+        }
+        let mut name = 40_u16.to_ne_bytes().to_vec();
+        name.extend_from_slice(&[0, 0]);
+        name.extend_from_slice(&9999_u32.to_ne_bytes());
+        name.extend_from_slice(&3_u32.to_ne_bytes());
+        let socket = understand(&SocketAnswer { name, accepting: true, ..answer(40, 1, 0) }, NamespaceId(0));
+        assert_eq!((socket.local, socket.state), (Endpoint::Vsock { cid: 3, port: 9999 }, State::Listen));
+    }
+
+    #[test]
+    fn an_unnamed_unix_peer_is_still_a_peer() {
+        let family = 1_u16.to_ne_bytes().to_vec();
+        let socket = understand(
+            &SocketAnswer { name: family.clone(), peer: family, ..answer(1, 1, 0) },
+            NamespaceId(0),
+        );
+        assert_eq!((socket.state, socket.local), (State::Established, Endpoint::None));
+    }
+
+    #[test]
+    fn the_name_of_a_protocol_is_the_least_that_is_known() {
+        let socket = by_name(b"UDPv6", 5, NamespaceId(0));
+        assert_eq!((socket.protocol, socket.inode, socket.state), (Protocol::Udp, 5, State::Unknown));
+        assert_eq!(protocol_by_name(b"AF_VSOCK"), Protocol::Vsock);
+        assert_eq!(protocol_by_name(b"\xffodd"), Protocol::Other(0));
+    }
+}

@@ -49,3 +49,39 @@ fn port(data: &[u8], attribute: u16) -> Option<u16> {
     let (_, value) = attributes(data).find(|(kind, _)| *kind == attribute)?;
     Some(u16::from_be_bytes(value.get(..2)?.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = u16::try_from(value.len() + 4).unwrap().to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// An `RTM_NEWLINK` message of a link of this kind.
+    fn link(kind: &[u8], data: &[u8]) -> Vec<u8> {
+        let info = attribute(18, &[attribute(1, kind), attribute(2, data)].concat());
+        let mut bytes = u32::try_from(32 + info.len()).unwrap().to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&16_u16.to_ne_bytes());
+        bytes.resize(32, 0);
+        bytes.extend_from_slice(&info);
+        bytes
+    }
+
+    #[test]
+    fn tunnels_tell_the_port_that_the_kernel_serves() {
+        let answer = [
+            link(b"vxlan\0", &attribute(15, &4789_u16.to_be_bytes())),
+            link(b"bridge\0", &attribute(15, &1_u16.to_be_bytes())),
+            link(b"geneve", &attribute(5, &6081_u16.to_be_bytes())),
+            link(b"wireguard\0", &[]),
+        ]
+        .concat();
+        assert_eq!(tunnels(&answer), [Tunnel::Udp(4789), Tunnel::Udp(6081), Tunnel::Wireguard]);
+        assert_eq!(tunnels(&answer[..40]), []);
+    }
+}
