@@ -147,8 +147,7 @@ impl Filter {
 }
 
 /// Wants without anything.
-pub(crate) const NOTHING: Wants =
-    Wants { owners: false, processes: false, packages: false, places: false, all_namespaces: false };
+pub(crate) const NOTHING: Wants = Wants::NOTHING;
 
 impl Word {
     fn parse(bytes: &[u8], negated: bool) -> Result<Self, Usage> {

@@ -221,9 +221,8 @@ fn needs(column: Column, wants: &mut Wants) {
         | Column::Id => {}
         Column::Process | Column::Pid | Column::Gap => wants.owners = true,
         Column::Reach | Column::Interface | Column::Access => wants.places = true,
-        Column::Unit | Column::Container | Column::User | Column::Exe => {
-            (wants.owners, wants.processes) = (true, true);
-        }
+        Column::Unit | Column::Container => (wants.owners, wants.units) = (true, true),
+        Column::User | Column::Exe => (wants.owners, wants.processes) = (true, true),
         Column::Package => (wants.owners, wants.processes, wants.packages) = (true, true, true),
     }
 }

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::join::{Found, Inodes};
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, SocketIndex, SocketType, State};
@@ -32,7 +32,10 @@ fn class(protocol: Protocol) -> Protocol {
 }
 
 /// Sockets that take what is sent to a port: listeners, and unconnected datagram sockets.
-pub(super) struct Receivers(Vec<(NamespaceId, Protocol, u16, u32)>);
+/// In order of namespace, protocol, port and address: thousands may share a port.
+pub(super) struct Receivers(Vec<(Place, u32)>);
+
+type Place = (NamespaceId, Protocol, u16, IpAddr);
 
 impl Receivers {
     pub(super) fn of(sockets: &[Socket]) -> Self {
@@ -55,8 +58,8 @@ impl Receivers {
                 | State::Published
                 | State::Unknown => false,
             };
-            if let (true, Endpoint::Inet(_, port)) = (open, &socket.local) {
-                list.push((socket.netns, class(socket.protocol), *port, at));
+            if let (true, Endpoint::Inet(address, port)) = (open, &socket.local) {
+                list.push(((socket.netns, class(socket.protocol), *port, *address), at));
             }
         }
         list.sort_unstable();
@@ -72,12 +75,15 @@ impl Receivers {
         address: IpAddr,
         port: u16,
     ) -> impl Iterator<Item = u32> + 'r {
-        let wanted = (netns, class(protocol), port);
-        let start = self.0.partition_point(|each| (each.0, each.1, each.2) < wanted);
-        self.0[start..]
-            .iter()
-            .take_while(move |each| (each.0, each.1, each.2) == wanted)
-            .map(|each| each.3)
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let others = any.into_iter().filter(move |each| *each != address);
+        std::iter::once(address)
+            .chain(others)
+            .flat_map(move |own| {
+                let wanted = (netns, class(protocol), port, own);
+                let start = self.0.partition_point(|each| each.0 < wanted);
+                self.0[start..].iter().take_while(move |each| each.0 == wanted).map(|each| each.1)
+            })
             .filter(move |at| covers(&sockets[*at as usize], address))
     }
 }

@@ -63,7 +63,7 @@ fn fill(snapshot: &mut Snapshot, source: &Source, wants: &Wants) {
         let unread = interface::fill(&mut snapshot.namespaces, source);
         gap(snapshot, &INTERFACES, unread);
     }
-    if !(wants.processes || wants.packages || wants.places) {
+    if !(wants.processes || wants.units || wants.packages || wants.places) {
         return;
     }
     #[cfg(not(target_os = "linux"))]
@@ -82,14 +82,19 @@ fn fill(snapshot: &mut Snapshot, source: &Source, wants: &Wants) {
         let unasked = process::settle(snapshot, &mut looks, &mut worlds);
         gap(snapshot, &ROOTS, unasked);
         looks
+    } else if wants.units {
+        let askers = if wants.places { access::askers(snapshot) } else { BTreeSet::new() };
+        process::stands(snapshot, source, &mut worlds, &askers)
     } else {
         process::roots(snapshot, source, &mut worlds, &access::askers(snapshot))
     };
-    if wants.processes {
+    if wants.processes || wants.units {
         let unread = container::fill(snapshot, &looks, source);
         gap(snapshot, &CONTAINERS, unread);
         let unread = activation::fill(snapshot, &looks, &mut worlds);
         gap(snapshot, &UNITS, unread);
+    }
+    if wants.processes {
         owner::fill(snapshot, &looks, &mut worlds);
     }
     if wants.packages {
@@ -320,7 +325,7 @@ mod tests {
     fn reads_only_what_is_wanted() {
         let source = Source::live().expect("a source");
         let nothing =
-            Wants { owners: true, processes: false, packages: false, places: false, all_namespaces: true };
+            Wants { owners: true, all_namespaces: true, ..Wants::NOTHING };
         let mut snapshot = own(&source);
         context(&mut snapshot, &source, &nothing);
         assert!(snapshot.processes[0].exe.is_unknown() && snapshot.namespaces[0].interfaces.is_unknown());

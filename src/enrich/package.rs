@@ -75,11 +75,18 @@ impl Search {
 
     /// Takes in the list of one dpkg package; `package` without architecture.
     pub fn dpkg_list(&mut self, package: &[u8], bytes: &[u8]) {
-        for line in lines(bytes) {
-            if let Some(paths) = self.names.get(line) {
-                let paths = paths.clone();
-                paths.iter().for_each(|path| self.listed(package, line, path));
-            }
+        // All lists of a machine are some ten megabytes; a character is found in text several times
+        // faster than in bytes.
+        match std::str::from_utf8(bytes) {
+            Ok(text) => text.split('\n').for_each(|line| self.dpkg_line(package, line.as_bytes())),
+            Err(_) => lines(bytes).for_each(|line| self.dpkg_line(package, line)),
+        }
+    }
+
+    fn dpkg_line(&mut self, package: &[u8], line: &[u8]) {
+        if let Some(paths) = self.names.get(line) {
+            let paths = paths.clone();
+            paths.iter().for_each(|path| self.listed(package, line, path));
         }
     }
 

@@ -94,6 +94,25 @@ pub(super) fn roots(
     looks
 }
 
+/// Finds unit and container of every process, and nothing else but of `askers`, and of service
+/// managers, whose units tell what a socket was made for. One [`Look`] for each process.
+pub(super) fn stands(
+    snapshot: &mut Snapshot,
+    source: &Source,
+    worlds: &mut Worlds<'_>,
+    askers: &BTreeSet<usize>,
+) -> Vec<Look> {
+    let mut reader =
+        Reader { source, ids: Ids::new(source), lineage: Lineage::new(source, &snapshot.processes) };
+    let mut looks = Vec::with_capacity(snapshot.processes.len());
+    for (at, process) in snapshot.processes.iter_mut().enumerate() {
+        let whole = askers.contains(&at) || process.name.as_bytes() == b"systemd";
+        let look = if whole { reader.read(process, worlds) } else { reader.stand(process, worlds) };
+        looks.push(look.unwrap_or_default());
+    }
+    looks
+}
+
 /// Where the files of a process lie below its folder: `""`, or `task/TID/`.
 fn folder_of(task: Option<u32>) -> String {
     task.map_or_else(String::new, |task| format!("task/{task}/"))
@@ -112,6 +131,22 @@ struct Reader<'s> {
 }
 
 impl Reader<'_> {
+    /// # Errors
+    /// As [`Self::read`].
+    fn stand(&mut self, process: &mut Process, worlds: &mut Worlds<'_>) -> io::Result<Look> {
+        let dir = self.source.process(process.pid)?;
+        let (mut read, mut look) = (process.clone(), Look::default());
+        stand(&dir, "", &mut read, &mut look);
+        // The name of a container is looked up in its own root.
+        let key = look.container.as_ref().and_then(|_| RootKey::read(&dir, "").ok());
+        if !is_still(&dir, process) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        look.world = key.map(|key| worlds.meet(key, &dir, None, process.start_ticks));
+        *process = read;
+        Ok(look)
+    }
+
     /// # Errors
     /// When the process has ended, or another has its pid by now; its record is left as it was.
     fn read(&mut self, process: &mut Process, worlds: &mut Worlds<'_>) -> io::Result<Look> {
@@ -138,17 +173,7 @@ impl Reader<'_> {
         read.stdio.0 = [0, 1, 2].map(|fd| link(dir.read_link(&name(&format!("fd/{fd}")))));
         let netns = dir.read_link(&name("ns/net")).ok();
         read.netns = known(netns.as_deref().and_then(record::namespace_inode));
-        match dir.read(&name("cgroup")) {
-            Ok(bytes) => {
-                let lines = cgroup::parse(&bytes);
-                read.unit = cgroup::unit(&lines).into();
-                look.container = cgroup::container(&lines);
-                read.container = Fact::Absent; // filled from `look` where there is one
-            }
-            // A kernel without control groups has neither.
-            Err(error) if missing(&error) => (read.unit, read.container) = (Fact::Absent, Fact::Absent),
-            Err(_) => {}
-        }
+        stand(&dir, &at, &mut read, &mut look);
         if let Ok(target) = &exe {
             let split = record::exe_link(target);
             look.marked = split.marked;
@@ -165,6 +190,21 @@ impl Reader<'_> {
         look.ids = self.ids.of(&dir, &at, look.world, worlds);
         *process = read;
         Ok(look)
+    }
+}
+
+/// Unit and container, from the control groups of a process.
+fn stand(dir: &ProcessDir<'_>, at: &str, process: &mut Process, look: &mut Look) {
+    match dir.read(&format!("{at}cgroup")) {
+        Ok(bytes) => {
+            let lines = cgroup::parse(&bytes);
+            process.unit = cgroup::unit(&lines).into();
+            look.container = cgroup::container(&lines);
+            process.container = Fact::Absent; // filled from `look` where there is one
+        }
+        // A kernel without control groups has neither.
+        Err(error) if missing(&error) => (process.unit, process.container) = (Fact::Absent, Fact::Absent),
+        Err(_) => {}
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Wants {
     pub owners: bool,
     /// Executable, arguments, users, unit, container, parents, standard streams of each holder.
     pub processes: bool,
+    /// Unit and container of each holder, which `processes` includes.
+    pub units: bool,
     /// The package that each executable comes from (reads the package data base).
     pub packages: bool,
     /// Interfaces, filters and sysctls of each namespace, permissions of UNIX sockets.
@@ -25,8 +27,22 @@ pub struct Wants {
 }
 
 impl Wants {
-    pub const EVERYTHING: Self =
-        Self { owners: true, processes: true, packages: true, places: true, all_namespaces: true };
+    pub const NOTHING: Self = Self {
+        owners: false,
+        processes: false,
+        units: false,
+        packages: false,
+        places: false,
+        all_namespaces: false,
+    };
+    pub const EVERYTHING: Self = Self {
+        owners: true,
+        processes: true,
+        units: true,
+        packages: true,
+        places: true,
+        all_namespaces: true,
+    };
 }
 
 /// Short fixed name of a kind of gap: `owners-hidden`, `netns-unreadable`, `filter-unread`.

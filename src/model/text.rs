@@ -65,6 +65,13 @@ impl fmt::Debug for Text {
 
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nearly every name is plain.
+        let plain = |byte: &u8| (0x20..0x7f).contains(byte) && *byte != b'\\';
+        if self.0.iter().all(plain)
+            && let Some(text) = self.as_str()
+        {
+            return f.write_str(text);
+        }
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
                 if c != '\\' && harmless(c) {

@@ -111,8 +111,7 @@ fn ask(source: &Source, ours: &[Socket]) -> Vec<List> {
 
 /// Our own namespace, as every command sees it.
 fn ours(source: &Source) -> Vec<Socket> {
-    let wants =
-        Wants { owners: true, processes: false, packages: false, places: false, all_namespaces: false };
+    let wants = Wants { owners: true, ..Wants::NOTHING };
     let snapshot = collect::sockets(source, &wants);
     let own = |socket: &Socket| snapshot.namespace(socket.netns).own;
     snapshot.sockets.iter().filter(|socket| own(socket)).cloned().collect()

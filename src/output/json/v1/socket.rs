@@ -20,7 +20,10 @@ pub(super) struct Lossy<'t>(pub(super) &'t Text);
 
 impl Serialize for Lossy<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0.lossy())
+        match self.0.as_str() {
+            Some(text) => serializer.serialize_str(text),
+            None => serializer.serialize_str(&self.0.lossy()),
+        }
     }
 }
 
