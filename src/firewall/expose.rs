@@ -208,7 +208,7 @@ impl Shape {
         let has_ports = port.is_some();
         // Where there are no ports, there is no other port either.
         let told = self.products.iter().filter(|each| has_ports || each.ports != Ports::Others);
-        let paths = told
+        let mut paths: Vec<Path> = told
             .map(|each| Path {
                 entry: each.entry.clone(),
                 destinations: each.family.addresses(&each.destinations),
@@ -218,6 +218,8 @@ impl Shape {
                 because: Vec::new(),
             })
             .collect();
+        // Most sockets have one path, and a list that was filtered has room for four.
+        paths.shrink_to_fit();
         Exposure { reach: self.reach, certain: self.certain, paths }
     }
 }
