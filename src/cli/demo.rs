@@ -39,7 +39,11 @@ fn raise(words: &[OsString]) -> anyhow::Result<Exit> {
     let _pending = Pending::new(move || drop(std::fs::remove_dir_all(path)));
     let mut child = demo::spawn(folder.path(), words).context("cannot start the demo")?;
     let status = child.wait()?;
-    folder.close().context("cannot remove the demo's folder")?;
+    match folder.close() {
+        // Interrupted, the other process takes it away as well.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        closed => closed.context("cannot remove the demo's folder")?,
+    }
     if let Some(refusal) = Refusal::from_code(status.code()) {
         return Err(told(&refusal).into());
     }

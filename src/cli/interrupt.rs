@@ -1,7 +1,7 @@
 //! Ctrl-C leaves nothing behind: what must be taken away again is registered here.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 type Cleanup = Box<dyn FnOnce() + Send>;
 
@@ -38,18 +38,30 @@ fn clean() {
 
 /// Waits for SIGINT, SIGTERM and SIGHUP in a thread of its own; on one of them cleans and exits
 /// with 128 + its number, as shells report it. A signal that our starter ignores (nohup) stays
-/// ignored.
+/// ignored. Woken through a pipe: a socket would be one more in every list that we print.
 #[cfg(unix)]
 pub(crate) fn watch() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let heeded: Vec<i32> = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&each| !ignored(each)).collect();
-    let Ok(mut signals) = signal_hook::iterator::Signals::new(heeded) else { return };
-    std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+    use std::io::Read as _;
+    use std::sync::Arc;
+    let received = Arc::new(AtomicUsize::new(0));
+    let Ok((mut reader, writer)) = std::io::pipe() else { return };
+    let number = Arc::clone(&received);
+    let waiting = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if reader.read_exact(&mut [0]).is_ok() {
             clean();
-            std::process::exit(128 + signal);
+            std::process::exit(128 + i32::try_from(number.load(Ordering::SeqCst)).unwrap_or_default());
         }
     });
+    // Without the thread a signal ends us as it always would, leaving what there is.
+    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&each| waiting.is_ok() && !ignored(each)) {
+        let value = usize::try_from(signal).unwrap_or_default();
+        // The number is stored before the pipe wakes anybody: actions run in this order.
+        let stored = signal_hook::flag::register_usize(signal, Arc::clone(&received), value);
+        let end = stored.and_then(|_| writer.try_clone());
+        // Neither fails for signals that may be caught.
+        let _ = end.and_then(|end| signal_hook::low_level::pipe::register(signal, end));
+    }
 }
 
 /// Whether a signal is ignored, from the bit set in /proc/self/status (proc_pid_status(5)).
