@@ -31,7 +31,9 @@ pub(super) fn fill(host: &mut Host, source: &Source) {
     });
     host.os = release.as_deref().and_then(pretty_name).unwrap_or_else(|| "Linux".into());
     let dmi = |name: &str| source.sys_file(&format!("class/dmi/id/{name}")).ok().map(|bytes| line(&bytes));
-    let words: Vec<String> = [dmi("sys_vendor"), dmi("product_name")].into_iter().flatten().collect();
+    // Azure and Oracle name themselves in the asset tag only.
+    let words = ["sys_vendor", "product_name", "chassis_asset_tag"].map(dmi);
+    let words: Vec<String> = words.into_iter().flatten().collect();
     let words = words.join(" ").trim().to_owned();
     host.dmi = (!words.is_empty()).then_some(words);
 }
