@@ -12,7 +12,7 @@ use crate::model::{Endpoint, Observation, Protocol, Role, SocketType, State, Wan
 use crate::output::{self, Column, Format, ListOptions, Question, SortKey};
 
 #[derive(ClapArgs, Debug)]
-#[command(after_help = explanation())]
+#[command(after_help = explanation(), args_override_self = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     words: Words,

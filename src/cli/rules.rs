@@ -122,7 +122,8 @@ fn test(args: &Folder) -> anyhow::Result<Exit> {
         session.console.detail(&format!("{rule}: no example makes `{condition}` {never}"));
     }
     session.console.answer(|out| {
-        writeln!(out, "{} rules, {} examples: all behave as they say", verified.rules, verified.examples)
+        let (rules, examples) = (count(verified.rules, "rule"), count(verified.examples, "example"));
+        writeln!(out, "{rules}, {examples}: all behave as they say")
     })?;
     Ok(Exit::Clean)
 }
@@ -132,10 +133,15 @@ fn lint(args: &Folder) -> anyhow::Result<Exit> {
     let rules = subject(&session, args.dir.as_deref())?;
     let advice = rules.lint();
     session.console.answer(|out| match advice.as_slice() {
-        [] => writeln!(out, "{} rules: nothing to find fault with", rules.rules().len()),
+        [] => writeln!(out, "{}: nothing to find fault with", count(rules.rules().len(), "rule")),
         advice => output::problems(out, advice, &session.console.style),
     })?;
     Ok(if advice.is_empty() { Exit::Clean } else { Exit::Findings })
+}
+
+/// `1 rule`, `54 rules`
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn schema() -> anyhow::Result<Exit> {

@@ -127,8 +127,7 @@ fn network(socket: &Socket, transport: Transport, dual: bool) -> Receives {
         families[Family::V4 as usize] = Some(Bound::Any);
     }
     let maybe_v4 = both && socket.v6only.is_none();
-    // Only socket diagnostics tell the interface, and they come with a cookie.
-    let maybe_device = socket.interface == 0 && socket.cookie == 0;
+    let maybe_device = socket.interface_unread();
     let bind = Bind { bound: families, maybe_v4, transport, device: socket.interface, maybe_device };
     Receives::Network(bind, socket.protocol.has_ports().then_some(port))
 }

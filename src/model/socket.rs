@@ -285,3 +285,11 @@ pub struct Socket {
     /// UNIX sockets: device and inode of the file it is bound to (`UNIX_DIAG_VFS`).
     pub file: Option<(u32, u32)>,
 }
+
+impl Socket {
+    /// Whether it may be bound to an interface that nobody told: only socket diagnostics tell it,
+    /// and they come with a cookie.
+    pub fn interface_unread(&self) -> bool {
+        self.interface == 0 && self.cookie == 0
+    }
+}

@@ -202,7 +202,7 @@ fn inet_port(out: &mut String, each: &Observation<'_>, port: u16) {
     }
 }
 
-fn peer(out: &mut String, each: &Observation<'_>) {
+pub(crate) fn peer(out: &mut String, each: &Observation<'_>) {
     let socket = each.socket;
     match (&socket.remote, socket.peer) {
         (Endpoint::None, Some(other)) => {

@@ -105,8 +105,8 @@ impl<'v> View<'v> {
         self.question.owners && each.socket.owner_gap == Some(crate::model::OwnerGap::Hidden)
     }
 
-    /// Doubt inside a rule that was read does not count; a filter or a list of interfaces that was
-    /// not read does.
+    /// Doubt inside a rule that was read does not count; a filter, a list of interfaces or a bound
+    /// interface that was not read does.
     fn reach_unread(&self, each: &Observation<'_>) -> bool {
         let Some(exposure) = each.socket.exposure.as_deref().filter(|_| self.question.reach) else {
             return false;
@@ -117,6 +117,7 @@ impl<'v> View<'v> {
         };
         !exposure.certain
             && (exposure.paths.is_empty()
+                || each.socket.interface_unread()
                 || unread(each.socket.netns)
                 || exposure.paths.iter().any(|path| unread(path.entry.netns)))
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use sockwarden::model::sample::{Sample, endpoint};
-use sockwarden::model::{Fact, Protocol, Reach, Role, State};
+use sockwarden::model::{Endpoint, Fact, Protocol, Reach, Role, State};
 use sockwarden::output;
 
 fn sockwarden<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
@@ -161,6 +161,7 @@ fn letters_and_words_select_alike() {
     assert_eq!(host.ports(""), [80, 6379, 40000]);
     assert_eq!(host.ports("-tlpn"), [80, 6379]);
     assert_eq!(host.ports("-tulpn -a"), [80, 6379, 40000]);
+    assert_eq!(host.ports("-tl -ltn"), [80, 6379], "a letter may come twice, as in ss");
     assert_eq!(host.ports("-ul"), [] as [u64; 0]);
     assert_eq!(host.ports("-6"), [] as [u64; 0]);
     assert_eq!(host.ports("-4l process:redis-*"), [6379]);
@@ -218,6 +219,32 @@ fn a_snapshot_differs_from_another_only_by_what_changed() {
     let changed = run([OsStr::new("diff"), host.file().as_os_str(), more.file().as_os_str()]);
     assert_eq!(changed.code, Some(1));
     assert!(changed.out.contains("8080"), "{}", changed.out);
+
+    let ended = Recorded::with(|sample| _ = sample.snapshot.sockets.pop());
+    let changed = run([OsStr::new("diff"), host.file().as_os_str(), ended.file().as_os_str()]);
+    let line = "- closed   tcp 127.0.0.1:40000 with 127.0.0.1:6379  nginx (pid 100)";
+    assert!(changed.out.contains(line), "a connection has two ends: {}", changed.out);
+}
+
+#[test]
+fn a_packet_socket_looks_on_and_an_unread_interface_is_no_filter() {
+    let host = Recorded::with(|sample| {
+        sample.process(300, "/usr/bin/sniffer");
+        let packet = sample.socket(Protocol::Packet, State::Unconnected, "", &[300]);
+        (packet.local, packet.role) = (Endpoint::Interface(0), Role::Receiver);
+        let raw = sample.socket(Protocol::Raw, State::Unconnected, "0.0.0.0:0", &[300]);
+        (raw.role, raw.protocol_number, raw.cookie) = (Role::Receiver, Some(1), 0);
+    });
+    let from = host.file();
+    let audit = run([OsStr::new("audit"), OsStr::new("--from"), from.as_os_str()]);
+    for says in
+        ["reads what passes its interface\n", "the interface that it may be bound to could not be read\n"]
+    {
+        assert!(audit.out.contains(says), "{says}: {}{}", audit.out, audit.err);
+    }
+    assert!(audit.out.contains("Out of sight:"), "what bears on the answer is not called harmless");
+    let strict = run([OsStr::new("list"), OsStr::new("--strict"), OsStr::new("--from"), from.as_os_str()]);
+    assert_eq!(strict.code, Some(3), "{}", strict.err);
 }
 
 #[test]

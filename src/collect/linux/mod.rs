@@ -318,7 +318,12 @@ impl Look<'_> {
         }
         if let Some(mut gap) = hidden {
             let hidden = sockets.iter().filter(|socket| socket.owner_gap == Some(OwnerGap::Hidden)).count();
-            gap.what = format!("{}: {hidden} sockets have an owner that cannot be seen", gap.what);
+            let consequence = match hidden {
+                0 => "no socket lacks an owner for it".to_owned(),
+                1 => "1 socket has an owner that cannot be seen".to_owned(),
+                many => format!("{many} sockets have an owner that cannot be seen"),
+            };
+            gap.what = format!("{}: {consequence}", gap.what);
             self.gaps.add(gap);
         }
     }

@@ -1,5 +1,6 @@
 //! `audit`: one screenful. Summary, findings, exposed listeners, what could not be seen.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Write};
 
@@ -7,7 +8,7 @@ use super::paint::{self, Painted, bold, faint};
 use super::screens;
 use super::table::{self, Head};
 use crate::finding::{Finding, Remedy, Severity};
-use crate::model::{Observation, Reach, SocketIndex, State};
+use crate::model::{FilterState, Observation, Protocol, Reach, SocketIndex, State};
 use crate::output::cells;
 use crate::output::clean::{fit, wrap};
 use crate::output::{Clean, Style, View};
@@ -16,6 +17,8 @@ use crate::output::{Clean, Style, View};
 const TEXT_WIDTH: usize = 100;
 /// Places of a finding that are named before the rest is counted, unless asked for all.
 const NAMED: usize = 6;
+/// The same for holders, which are longer.
+const HOLDERS: usize = 3;
 
 pub(crate) fn audit(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<()> {
     let out = &mut BufWriter::with_capacity(1 << 16, out);
@@ -123,11 +126,11 @@ fn block(out: &mut dyn Write, view: &View<'_>, style: &Style, finding: &Finding)
         Painted { text: rule, style: faint(), on: style.color }
     )?;
     field(out, style, "what", &finding.message)?;
-    if let Some(first) = finding.sockets.first() {
+    if !finding.sockets.is_empty() {
         if finding.sockets.len() > 1 {
             field(out, style, "where", &places(view, &finding.sockets, style.verbose))?;
         }
-        field(out, style, "who", &cells::who_at_length(&view.snapshot.observe(*first)))?;
+        field(out, style, "who", &who(view, &finding.sockets, style.verbose))?;
         field(out, style, "reach", &reach(view, &finding.sockets))?;
     }
     if let Some(suppressed) = &finding.suppressed {
@@ -192,13 +195,18 @@ pub(super) fn remedy(out: &mut dyn Write, style: &Style, remedy: &Remedy) -> io:
 
 /// Each place once, in the order of the sockets.
 fn places(view: &View<'_>, sockets: &[SocketIndex], all: bool) -> String {
+    let places = sockets.iter().map(|at| place(&view.snapshot.observe(*at))).collect();
+    once(places, if all { usize::MAX } else { NAMED }, ", ")
+}
+
+/// Each text once; the rest beyond `most` is counted.
+fn once(mut texts: Vec<String>, most: usize, between: &str) -> String {
     let mut seen = BTreeSet::new();
-    let mut places = sockets.iter().map(|at| place(&view.snapshot.observe(*at))).collect::<Vec<_>>();
-    places.retain(|place| seen.insert(place.clone()));
-    let hidden = if all { 0 } else { places.len().saturating_sub(NAMED) };
-    places.truncate(places.len() - hidden);
+    texts.retain(|text| seen.insert(text.clone()));
+    let hidden = texts.len().saturating_sub(most);
+    texts.truncate(most);
     let more = if hidden == 0 { String::new() } else { format!(" and {hidden} more") };
-    places.join(", ") + &more
+    texts.join(between) + &more
 }
 
 /// `tcp 0.0.0.0:80`
@@ -209,15 +217,30 @@ pub(super) fn place(each: &Observation<'_>) -> String {
     place
 }
 
-/// The widest class among the sockets of a finding, and whether it is certain.
+/// Who holds the sockets, each once; first those of the widest reach, whom the message names.
+fn who(view: &View<'_>, sockets: &[SocketIndex], all: bool) -> String {
+    let mut sockets: Vec<_> = sockets.iter().map(|at| view.snapshot.observe(*at)).collect();
+    sockets.sort_by_key(|each| Reverse(each.socket.exposure.as_deref().map(|exposure| exposure.reach)));
+    once(sockets.iter().map(cells::who_at_length).collect(), if all { usize::MAX } else { HOLDERS }, "; ")
+}
+
+/// The widest class among the sockets of a finding, and what leaves it uncertain.
 fn reach(view: &View<'_>, sockets: &[SocketIndex]) -> String {
-    let exposures = sockets.iter().filter_map(|at| view.snapshot.sockets[at.0 as usize].exposure.as_deref());
-    match exposures.max_by_key(|exposure| exposure.reach) {
-        None => "takes nothing from strangers".to_owned(),
-        Some(exposure) if exposure.certain => exposure.reach.name().to_owned(),
-        Some(exposure) => {
-            format!("{}, perhaps: not every filter in between could be judged", exposure.reach.name())
-        }
+    let sockets = || sockets.iter().map(|at| &view.snapshot.sockets[at.0 as usize]);
+    let exposed = sockets().filter_map(|socket| Some((socket, socket.exposure.as_deref()?)));
+    let Some((socket, exposure)) = exposed.max_by_key(|(_, exposure)| exposure.reach) else {
+        return super::without_reach(sockets().all(|socket| socket.protocol == Protocol::Packet)).to_owned();
+    };
+    let name = exposure.reach.name();
+    let namespace = view.snapshot.namespace(socket.netns);
+    if exposure.certain {
+        name.to_owned()
+    } else if namespace.interfaces.is_unknown() || exposure.paths.is_empty() {
+        format!("{name}, perhaps: its network could not be looked into")
+    } else if namespace.filter == FilterState::None && socket.interface_unread() {
+        format!("{name}, perhaps: the interface that it may be bound to could not be read")
+    } else {
+        format!("{name}, perhaps: not every filter in between could be judged")
     }
 }
 

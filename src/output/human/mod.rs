@@ -14,3 +14,8 @@ pub(crate) use audit::audit;
 pub(crate) use list::list;
 pub(crate) use screens::{diff, doctor, gaps, rules};
 pub(crate) use why::why;
+
+/// Sockets that nobody new can speak to have no reach; a packet socket is no door, it looks on.
+fn without_reach(packets_only: bool) -> &'static str {
+    if packets_only { "reads what passes its interface" } else { "takes nothing from strangers" }
+}

@@ -8,7 +8,7 @@ use super::audit::{field, place};
 use super::paint::{self, Painted, bold, colored, faint};
 use super::table::{self, Head};
 use crate::finding::ChangeKind;
-use crate::model::Observation;
+use crate::model::{Endpoint, Observation};
 use crate::output::cells;
 use crate::output::{Clean, Comparison, Examination, RuleRow, Style, Tried, View};
 
@@ -61,7 +61,9 @@ pub(crate) fn diff(out: &mut dyn Write, comparison: &Comparison<'_>, style: &Sty
             (_, _, Some(finding)) => {
                 format!("{} {} [{}]", finding.severity.name(), Clean(&finding.message), Clean(&finding.rule))
             }
-            (_, Some(at), None) => format!("{}  {}  {}", place(&at), cells::who(&at), reach(Some(at))),
+            (_, Some(at), None) => {
+                format!("{}{}  {}  {}", place(&at), far_end(&at), cells::who(&at), reach(Some(at)))
+            }
             (_, None, None) => continue,
         };
         let line = format!("{mark} {:<8} {what}", change.kind.name());
@@ -73,6 +75,16 @@ pub(crate) fn diff(out: &mut dyn Write, comparison: &Comparison<'_>, style: &Sty
         }
     }
     out.flush()
+}
+
+/// ` with 192.0.2.1:443`: a connection is told from its listener and from others by its far end.
+fn far_end(each: &Observation<'_>) -> String {
+    if matches!(each.socket.remote, Endpoint::None) {
+        return String::new();
+    }
+    let mut end = String::from(" with ");
+    cells::peer(&mut end, each);
+    end
 }
 
 fn reach(each: Option<Observation<'_>>) -> String {

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use super::audit::{field, place, remedy};
 use super::paint::{self, Painted, bold, faint};
 use super::screens;
-use crate::model::{Fact, Holder, Observation, Owner, Path, Text, Verdict};
+use crate::model::{Fact, Holder, Observation, Owner, Path, Protocol, Text, Verdict};
 use crate::output::cells;
 use crate::output::json::v1::rfc3339;
 use crate::output::{Clean, Explained, Outcome, Style, Trace, View, Why};
@@ -141,7 +141,8 @@ fn reached_from(
     style: &Style,
 ) -> io::Result<()> {
     let Some(exposure) = &each.socket.exposure else {
-        return field(out, style, "reach", "takes nothing from strangers");
+        let text = super::without_reach(each.socket.protocol == Protocol::Packet);
+        return field(out, style, "reach", text);
     };
     let doubt = if exposure.certain { "" } else { ", not certain" };
     let name = Painted { text: exposure.reach.name(), style: paint::reach(exposure.reach), on: style.color };

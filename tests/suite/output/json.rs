@@ -193,6 +193,9 @@ fn complete_is_about_the_question_asked() {
     filtered.process(1, "/sbin/init");
     filtered.listener("0.0.0.0:1", Reach::Internet, &[1]).exposure.as_mut().expect("judged").certain = false;
     let all = filtered.everything();
+    filtered.snapshot.sockets[0].cookie = 0;
+    assert!(!complete(&filtered, &all, &everything), "nothing told which interface it is bound to");
+    filtered.snapshot.sockets[0].cookie = 1;
     assert!(complete(&filtered, &all, &everything), "doubt inside what was read is no blindness");
     filtered.snapshot.namespaces[0].filter = sockwarden::model::FilterState::Refused("EPERM".into());
     assert!(!complete(&filtered, &all, &everything), "nobody may read the filter");
