@@ -324,8 +324,7 @@ mod tests {
     #[test]
     fn reads_only_what_is_wanted() {
         let source = Source::live().expect("a source");
-        let nothing =
-            Wants { owners: true, all_namespaces: true, ..Wants::NOTHING };
+        let nothing = Wants { owners: true, all_namespaces: true, ..Wants::NOTHING };
         let mut snapshot = own(&source);
         context(&mut snapshot, &source, &nothing);
         assert!(snapshot.processes[0].exe.is_unknown() && snapshot.namespaces[0].interfaces.is_unknown());
