@@ -112,6 +112,13 @@ impl Settings {
             problems.extend(trust.check_tree(folder).err().into_iter().flatten());
             settings.rules.push(folder.clone());
         }
+        // Files in one folder share what is wrong with the folder.
+        let mut told = Vec::with_capacity(problems.len());
+        problems.retain(|problem: &Problem| {
+            let new = !told.contains(problem);
+            told.extend(new.then(|| problem.clone()));
+            new
+        });
         if problems.is_empty() { Ok(settings) } else { Err(Faults(problems).into()) }
     }
 
@@ -331,6 +338,18 @@ mod tests {
                 ("upstrem", "did you mean `upstream`?"),
             ]
         );
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_is_one_fault_however_much_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let etc = folder.path().join("etc");
+        write(&etc.join("config.toml"), "[scan]\nstrict = true\n");
+        fs::create_dir_all(etc.join("rules")).unwrap();
+        fs::set_permissions(&etc, fs::Permissions::from_mode(0o777)).unwrap();
+        let told = problems(folder.path());
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].file.ends_with("etc"), "{told:?}");
     }
 
     #[test]

@@ -66,7 +66,9 @@ fn write_whole(file: &Path, write: impl FnOnce(&mut dyn io::Write) -> io::Result
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "is there and is not a regular file"));
     }
     // tempfile makes it with mode 0600.
-    let mut new = tempfile::Builder::new().prefix(".sockwarden-").tempfile_in(folder)?;
+    let new = tempfile::Builder::new().prefix(".sockwarden-").tempfile_in(folder);
+    // The name of the new file, which tempfile's error carries, means nothing to the user.
+    let mut new = new.map_err(|error| io::Error::from(error.kind()))?;
     let path = new.path().to_owned();
     let _pending = Pending::new(move || drop(std::fs::remove_file(path)));
     let mut out = io::BufWriter::with_capacity(1 << 16, new.as_file_mut());

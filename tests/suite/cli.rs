@@ -248,6 +248,22 @@ fn a_packet_socket_looks_on_and_an_unread_interface_is_no_filter() {
 }
 
 #[test]
+fn a_snapshot_that_cannot_be_written_is_named_and_nothing_else() {
+    let host = Recorded::new();
+    let from = host.file();
+    let to = host.folder.path().join("nowhere/s.json");
+    let failed = run([
+        OsStr::new("snapshot"),
+        OsStr::new("--from"),
+        from.as_os_str(),
+        OsStr::new("-o"),
+        to.as_os_str(),
+    ]);
+    assert_eq!(failed.code, Some(2), "{}", failed.err);
+    assert!(failed.err.contains("nowhere/s.json") && !failed.err.contains(".sockwarden-"), "{}", failed.err);
+}
+
+#[test]
 fn what_is_no_snapshot_is_refused() {
     let host = Recorded::new();
     let whole = fs::read(host.file()).unwrap();
