@@ -140,7 +140,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let sight = session.sight(&args.sight);
     let judged = threshold != Threshold::Never;
 
-    let mut wants = if judged || format != Format::Human { Wants::EVERYTHING } else { NOTHING };
+    let mut wants = match (judged, format) {
+        (true, _) => Wants::EVERYTHING,
+        (false, Format::Human) => NOTHING,
+        (false, _) => Wants { streams: false, ..Wants::EVERYTHING },
+    };
     filter.needs(&mut wants);
     let shown = columns.iter().copied().chain(sort.iter().map(|key| key.column));
     shown.for_each(|column| needs(column, &mut wants));

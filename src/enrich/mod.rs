@@ -76,7 +76,7 @@ fn fill(snapshot: &mut Snapshot, source: &Source, wants: &Wants) {
     }
     let mut worlds = Worlds::new(source);
     let looks = if wants.processes || wants.packages {
-        let (mut looks, missed) = process::fill(snapshot, source, &mut worlds);
+        let (mut looks, missed) = process::fill(snapshot, source, &mut worlds, wants.streams);
         gap(snapshot, &PROCESSES, missed.denied);
         gap(snapshot, &ENDED, missed.ended);
         let unasked = process::settle(snapshot, &mut looks, &mut worlds);

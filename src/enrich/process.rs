@@ -46,10 +46,15 @@ pub(super) struct Missed {
 }
 
 /// Fills what /proc tells of every process. One [`Look`] for each, in the same order.
-pub(super) fn fill(snapshot: &mut Snapshot, source: &Source, worlds: &mut Worlds<'_>) -> (Vec<Look>, Missed) {
+pub(super) fn fill(
+    snapshot: &mut Snapshot,
+    source: &Source,
+    worlds: &mut Worlds<'_>,
+    streams: bool,
+) -> (Vec<Look>, Missed) {
     let boot = boot_time(source);
     let mut reader =
-        Reader { source, ids: Ids::new(source), lineage: Lineage::new(source, &snapshot.processes) };
+        Reader { source, streams, ids: Ids::new(source), lineage: Lineage::new(source, &snapshot.processes) };
     let mut missed = Missed::default();
     let mut looks = Vec::with_capacity(snapshot.processes.len());
     for process in &mut snapshot.processes {
@@ -102,8 +107,12 @@ pub(super) fn stands(
     worlds: &mut Worlds<'_>,
     askers: &BTreeSet<usize>,
 ) -> Vec<Look> {
-    let mut reader =
-        Reader { source, ids: Ids::new(source), lineage: Lineage::new(source, &snapshot.processes) };
+    let mut reader = Reader {
+        source,
+        streams: false,
+        ids: Ids::new(source),
+        lineage: Lineage::new(source, &snapshot.processes),
+    };
     let mut looks = Vec::with_capacity(snapshot.processes.len());
     for (at, process) in snapshot.processes.iter_mut().enumerate() {
         let whole = askers.contains(&at) || process.name.as_bytes() == b"systemd";
@@ -126,6 +135,8 @@ fn is_still(dir: &ProcessDir<'_>, process: &Process) -> bool {
 
 struct Reader<'s> {
     source: &'s Source,
+    /// Whether standard streams and network namespace are wanted.
+    streams: bool,
     ids: Ids,
     lineage: Lineage<'s>,
 }
@@ -170,9 +181,11 @@ impl Reader<'_> {
         look.first = process.pid == 1 || status.inner_pid == Some(1);
         read.cmdline = known(dir.read(&name("cmdline")).ok().map(|bytes| record::cmdline(&bytes)));
         read.cwd = link(dir.read_link(&name("cwd")));
-        read.stdio.0 = [0, 1, 2].map(|fd| link(dir.read_link(&name(&format!("fd/{fd}")))));
-        let netns = dir.read_link(&name("ns/net")).ok();
-        read.netns = known(netns.as_deref().and_then(record::namespace_inode));
+        if self.streams {
+            read.stdio.0 = [0, 1, 2].map(|fd| link(dir.read_link(&name(&format!("fd/{fd}")))));
+            let netns = dir.read_link(&name("ns/net")).ok();
+            read.netns = known(netns.as_deref().and_then(record::namespace_inode));
+        }
         stand(&dir, &at, &mut read, &mut look);
         if let Ok(target) = &exe {
             let split = record::exe_link(target);

@@ -14,8 +14,10 @@ use super::{
 pub struct Wants {
     /// Who holds each socket.
     pub owners: bool,
-    /// Executable, arguments, users, unit, container, parents, standard streams of each holder.
+    /// Executable, arguments, users, rights, unit, container, parents of each holder.
     pub processes: bool,
+    /// Standard streams and present network namespace of each holder, which rules alone ask for.
+    pub streams: bool,
     /// Unit and container of each holder, which `processes` includes.
     pub units: bool,
     /// The package that each executable comes from (reads the package data base).
@@ -30,6 +32,7 @@ impl Wants {
     pub const NOTHING: Self = Self {
         owners: false,
         processes: false,
+        streams: false,
         units: false,
         packages: false,
         places: false,
@@ -38,6 +41,7 @@ impl Wants {
     pub const EVERYTHING: Self = Self {
         owners: true,
         processes: true,
+        streams: true,
         units: true,
         packages: true,
         places: true,
