@@ -661,7 +661,8 @@ fn who_may_connect() -> Outcome {
         }
     }
     // The same without the facts of processes, and without their owners: then our own root proves it.
-    let places = Wants { processes: false, packages: false, ..Wants::EVERYTHING };
+    let places =
+        Wants { processes: false, streams: false, units: false, packages: false, ..Wants::EVERYTHING };
     for wants in [places, Wants { owners: false, ..places }] {
         let less = scan_for(&wants)?;
         ensure(less.processes.iter().all(|each| each.exe.is_unknown()), || "facts nobody asked for".into())?;
