@@ -18,14 +18,14 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::awkward::sys;
-use crate::lab::{self, Maker, Need, Outcome, Program, Stop, check, maker, trial};
+use crate::lab::{self, Maker, Need, Outcome, Program, Stop, check, maker, trial_alone};
 
 pub(crate) fn makers() -> Vec<Maker> {
     vec![("churn", churn)]
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("churn::no_error_and_no_wrong_owner", &[Need::Root, Need::Tool("ip")], no_wrong_owner)]
+    vec![trial_alone("churn::no_error_and_no_wrong_owner", &[Need::Root, Need::Tool("ip")], no_wrong_owner)]
 }
 
 /// First of the pids that are used again and again, and how many there are.

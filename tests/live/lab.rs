@@ -12,8 +12,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
@@ -50,12 +50,35 @@ pub(crate) enum Need {
     Kernel(&'static str, fn() -> bool),
 }
 
+/// Held for reading by every test that runs, and for writing by one that must run alone.
+static BESIDE: RwLock<()> = RwLock::new(());
+
+/// A test that no other runs beside: scans of other tests enter every namespace, and their sockets
+/// would stand in the answer without an owner that can be seen.
+pub(crate) fn trial_alone(
+    name: &str,
+    needs: &'static [Need],
+    run: impl FnOnce() -> Outcome + Send + 'static,
+) -> Trial {
+    with_needs(name, needs, move || {
+        let _alone = BESIDE.write().unwrap_or_else(PoisonError::into_inner);
+        run()
+    })
+}
+
 /// A test with its needs.
 pub(crate) fn trial(
     name: &str,
     needs: &'static [Need],
     run: impl FnOnce() -> Outcome + Send + 'static,
 ) -> Trial {
+    with_needs(name, needs, move || {
+        let _beside = BESIDE.read().unwrap_or_else(PoisonError::into_inner);
+        run()
+    })
+}
+
+fn with_needs(name: &str, needs: &'static [Need], run: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || {
         let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
         for need in needs {
