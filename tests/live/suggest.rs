@@ -14,10 +14,11 @@ use sockwarden::model::sample::{Sample, interface};
 use sockwarden::model::{Fact, FrontEnd, InterfaceKind, NamespaceId, Protocol, Reach, State};
 use sockwarden::source::{NetnsPlace, Source};
 
-use crate::lab::{Need, Netns, Outcome, Stop, cable, find_program, output, trial};
+use crate::lab::{Need, Netns, Outcome, Program, Stop, cable, find_program, output, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     const NFT: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft")];
+    const NSENTER: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft"), Need::Tool("nsenter")];
     const LEGACY: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("iptables-legacy")];
     const IPTABLES: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("iptables-nft")];
     const UFW: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("ufw")];
@@ -27,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("suggest::iptables_nft_closes_and_opens", IPTABLES, || closes(&[FrontEnd::IptablesNft])),
         trial("suggest::a_published_port_closes_before_translation", NFT, published),
         trial("suggest::a_namespace_closes_on_its_way_through", NFT, || forwarded(&[])),
+        trial("suggest::a_namespace_beside_ours_closes_inside", NSENTER, beside),
         trial("suggest::a_container_closes_in_the_chain_of_docker", IPTABLES, || {
             forwarded(&[FrontEnd::Docker, FrontEnd::IptablesNft])
         }),
@@ -186,12 +188,35 @@ fn forwarded(keepers: &[FrontEnd]) -> Outcome {
     }
     let mut sample = Sample::new();
     sample.snapshot.namespaces[0].front_ends = keepers.to_vec();
-    let mut place = sample.snapshot.namespaces[0].clone();
-    (place.inode, place.own) = (7, false);
-    place.interfaces = Fact::Known(vec![interface(2, "eth0", InterfaceKind::Veth, &["172.17.0.2/16"])]);
-    sample.snapshot.namespaces.push(place);
+    add_inner(&mut sample, 7);
+    if let Fact::Known(ours) = &mut sample.snapshot.namespaces[0].interfaces {
+        ours.push(interface(3, "br0", InterfaceKind::Veth, &["172.17.0.1/16"]));
+    }
     sample.listener("0.0.0.0:6379", Reach::Internet, &[]).netns = NamespaceId(1);
     check(&host, &stranger, &firewall_remedy(&sample)?, "172.17.0.2:6379")
+}
+
+/// A second namespace with 172.17.0.2 at its end of a cable.
+fn add_inner(sample: &mut Sample, inode: u64) {
+    let mut place = sample.snapshot.namespaces[0].clone();
+    (place.inode, place.own) = (inode, false);
+    place.interfaces = Fact::Known(vec![interface(2, "eth0", InterfaceKind::Veth, &["172.17.0.2/16"])]);
+    sample.snapshot.namespaces.push(place);
+}
+
+/// A socket in a namespace whose cable ends in a third one: the host never sees the packets.
+fn beside() -> Outcome {
+    let (host, stranger, inner) = (Netns::new()?, Netns::new()?, Netns::new()?);
+    cable((&stranger, "eth0", &["172.17.0.1/16"]), (&inner, "eth0", &["172.17.0.2/16"]))?;
+    let _server = inner.run(|| TcpListener::bind("0.0.0.0:6379"))??;
+    let holder = Program::start(inner.command("sleep")?.arg("600"))?;
+    let mut sample = Sample::new();
+    add_inner(&mut sample, inner.inode());
+    sample.process(holder.pid(), "/usr/bin/sleep").netns = Fact::Known(inner.inode());
+    sample.listener("0.0.0.0:6379", Reach::Container, &[holder.pid()]).netns = NamespaceId(1);
+    let remedy = firewall_remedy(&sample)?;
+    check(&host, &stranger, &remedy, "172.17.0.2:6379")?;
+    expect("from inside", connects(&inner, "127.0.0.1:6379")?, true)
 }
 
 /// The real ufw, with a copy of its configuration: noticed by its chains, closed and opened by its own

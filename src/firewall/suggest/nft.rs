@@ -34,6 +34,28 @@ pub(super) fn forward(targets: &[Target]) -> Remedy {
     remedy(targets, Hook::Forward, "Drop it in the forward hook, in a table of its own", Some(note))
 }
 
+/// Closes sockets of another namespace in that namespace itself, which process `pid` is in: right
+/// wherever the packets come from. `translated` tells that ports may be translated there.
+pub(super) fn inside(targets: &[Target], pid: u32, translated: bool) -> Remedy {
+    let (hook, name) = match translated {
+        true => (Hook::Prerouting, "before the translation"),
+        false => (Hook::Input, "in the input hook"),
+    };
+    let table = label(targets);
+    let enter = format!("nsenter -t {pid} -n nft");
+    Remedy {
+        kind: "firewall".into(),
+        title: format!("Drop it {name} of its own network namespace: {}", describe(targets)),
+        commands: vec![format!("{enter} '{}'", script(targets, hook, &table))],
+        undo: vec![format!("{enter} delete table inet {table}")],
+        verify: Some(format!("`{enter} list table inet {table}` counts what was dropped")),
+        note: Some(format!(
+            "our own forward hook is not known to see what goes there; process {pid} was seen in that \
+             namespace, any other one in it will do; lasts as long as the namespace"
+        )),
+    }
+}
+
 fn remedy(targets: &[Target], hook: Hook, title: &str, note: Option<&str>) -> Remedy {
     let table = label(targets);
     let lasting = "lasts until the next start; to keep it, put it into /etc/nftables.conf";

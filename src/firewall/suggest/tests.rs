@@ -4,7 +4,8 @@ use super::remedies;
 use crate::finding::Remedy;
 use crate::model::sample::{Sample, interface};
 use crate::model::{
-    Activation, Ancestor, Container, Fact, FrontEnd, InterfaceKind, NamespaceId, Protocol, Reach, SocketIndex,
+    Activation, Ancestor, Container, Fact, FrontEnd, Interface, InterfaceKind, NamespaceId, Protocol, Reach,
+    SocketIndex,
 };
 
 fn offered(sample: &Sample) -> Vec<Remedy> {
@@ -143,8 +144,8 @@ fn a_unit_of_a_user_is_not_the_systems_to_stop() {
     assert!(offered(&sample).iter().all(|remedy| remedy.kind == "firewall"));
 }
 
-#[test]
-fn a_container_is_closed_on_its_way_through_the_host() {
+/// redis in another namespace, at 172.17.0.2 on a cable; ours has 172.17.0.1 on a bridge if `bridged`.
+fn contained(bridged: bool) -> Sample {
     let mut sample = redis(None);
     let mut inner = sample.snapshot.namespaces[0].clone();
     (inner.inode, inner.own) = (7, false);
@@ -154,6 +155,21 @@ fn a_container_is_closed_on_its_way_through_the_host() {
     ]);
     sample.snapshot.namespaces.push(inner);
     sample.snapshot.sockets[0].netns = NamespaceId(1);
+    sample.snapshot.processes[0].netns = Fact::Known(7);
+    if bridged {
+        interfaces(&mut sample, 0).push(interface(3, "br0", InterfaceKind::Bridge, &["172.17.0.1/16"]));
+    }
+    sample
+}
+
+fn interfaces(sample: &mut Sample, namespace: usize) -> &mut Vec<Interface> {
+    let Fact::Known(all) = &mut sample.snapshot.namespaces[namespace].interfaces else { panic!("unknown") };
+    all
+}
+
+#[test]
+fn a_container_is_closed_on_its_way_through_the_host() {
+    let mut sample = contained(true);
     let found = remedies(&sample.snapshot, &[SocketIndex(0)]);
     assert!(found[0].commands[0].contains("hook forward priority -10"));
     assert!(found[0].commands[0].contains("forward ip daddr 172.17.0.2 tcp dport 6379 counter drop"));
@@ -163,4 +179,45 @@ fn a_container_is_closed_on_its_way_through_the_host() {
         found[0].commands,
         ["iptables-nft -I DOCKER-USER -d 172.17.0.2/32 -p tcp --dport 6379 -j DROP"]
     );
+}
+
+#[test]
+fn what_no_network_of_ours_leads_to_is_closed_inside() {
+    let found = offered(&contained(false));
+    assert_eq!(
+        found[0].commands,
+        [
+            "nsenter -t 100 -n nft 'add table inet sockwarden_tcp_6379; add chain inet sockwarden_tcp_6379 input { \
+          type filter hook input priority -10; policy accept; }; add rule inet sockwarden_tcp_6379 input iifname \
+          != \"lo\" meta nfproto ipv4 tcp dport 6379 counter drop'"
+        ]
+    );
+    assert_eq!(found[0].undo, ["nsenter -t 100 -n nft delete table inet sockwarden_tcp_6379"]);
+    let inside = |change: fn(&mut Sample)| {
+        let mut sample = contained(true);
+        change(&mut sample);
+        let found = offered(&sample);
+        found.len() == 1 && found[0].commands[0].starts_with("nsenter -t 100 -n nft ")
+    };
+    assert!(!inside(|_| ()), "our bridge leads there");
+    // Both ends of a cable are inside, one with the address of our bridge.
+    assert!(inside(|sample| {
+        let ours = interface(3, "eth1", InterfaceKind::Veth, &["172.17.0.1/16"]);
+        interfaces(sample, 1).push(ours);
+    }));
+    assert!(inside(|sample| interfaces(sample, 1)[1].kind = InterfaceKind::Macvlan));
+    // A bridge to the outside passes frames on below our forward hook.
+    assert!(inside(|sample| {
+        let mut port = interface(4, "eth1", InterfaceKind::Ethernet, &[]);
+        port.master = Some(3);
+        interfaces(sample, 0).push(port);
+    }));
+    assert!(inside(|sample| sample.snapshot.namespaces[1].interfaces = Fact::Unknown));
+}
+
+#[test]
+fn without_a_process_inside_there_is_no_way_in_to_offer() {
+    let mut sample = contained(false);
+    sample.snapshot.processes[0].netns = Fact::Known(8);
+    assert!(offered(&sample).is_empty());
 }
