@@ -556,7 +556,10 @@ time.sleep(600)\"",
         needs: &[Root, Tool("socat")],
         severity: "medium",
         start: "socat ABSTRACT-LISTEN:demo,fork EXEC:/usr/bin/id",
-        fix: Fix::Again(""),
+        fix: Fix::Option {
+            said: "UNIX-LISTEN:/run/NAME.sock,mode=660,fork",
+            start: "socat UNIX-LISTEN:/run/demo.sock,mode=660,fork EXEC:/usr/bin/id",
+        },
         fixed: &[Ready::File("/run/demo.sock")],
         ..LAN
     },
