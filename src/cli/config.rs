@@ -5,9 +5,11 @@ use std::io::{self, Write};
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::args::{Ground, Manner};
+use super::errors::Faults;
 use super::exit::Exit;
 use super::session::Session;
 use super::settings::{Settings, shown};
+use crate::rules::Rule;
 
 #[derive(ClapArgs, Debug)]
 pub(crate) struct Args {
@@ -34,13 +36,20 @@ struct Common {
 type Writer = fn(&Settings, &mut dyn Write) -> io::Result<()>;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
-    let (common, write): (_, Writer) = match args.command {
-        Command::Check(common) => (common, checked),
-        Command::Show(common) => (common, show),
+    let (common, write, check): (_, Writer, _) = match args.command {
+        Command::Check(common) => (common, checked, true),
+        Command::Show(common) => (common, show, false),
     };
     let session = Session::open(&common.manner, &common.ground)?;
-    session.rules()?;
-    session.suppressions()?;
+    let rules = session.rules()?;
+    let suppressions = session.suppressions()?;
+    if check {
+        let known: Vec<&str> = rules.rules().iter().map(Rule::id).collect();
+        let unknown = suppressions.unknown_rules(&known);
+        if !unknown.is_empty() {
+            return Err(Faults(unknown).into());
+        }
+    }
     session.console.answer(|out| write(&session.settings, out))?;
     Ok(Exit::Clean)
 }

@@ -221,9 +221,9 @@ fn root_believes_root() -> Outcome {
     for place in [&etc, &folder, &home, &home.join(".config"), &home.join(".config/sockwarden")] {
         fs::set_permissions(place, fs::Permissions::from_mode(0o755))?;
     }
-    let show = |restrict: bool| -> Outcome<Output> {
+    let config_of = |word: &str, restrict: bool| -> Outcome<Output> {
         let mut command = Command::new(&program);
-        command.args(["config", "show"]).env("HOME", &home);
+        command.args(["config", word]).env("HOME", &home);
         let source = std::ffi::CString::new(etc.to_string_lossy().into_owned())?;
         let enter = move || {
             lab::unshare(libc::CLONE_NEWNS)?;
@@ -240,8 +240,8 @@ fn root_believes_root() -> Outcome {
         unsafe { command.pre_exec(enter) };
         Ok(command.output()?)
     };
-    let expect = |what: &str, restrict: bool, code: i32, says: &str| -> Outcome {
-        let output = show(restrict)?;
+    let says = |word: &str, what: &str, restrict: bool, code: i32, says: &str| -> Outcome {
+        let output = config_of(word, restrict)?;
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), told(&output));
         if output.status.code() == Some(code) && text.contains(says) {
             Ok(())
@@ -249,10 +249,21 @@ fn root_believes_root() -> Outcome {
             Err(Stop::Fail(format!("{what}: {text}")))
         }
     };
+    let expect = |what: &str, restrict: bool, code: i32, part: &str| says("show", what, restrict, code, part);
     expect("root reads /etc and not $HOME", false, 0, "/etc/sockwarden/config.toml:2")?;
     expect("a user's own file counts for the user", true, 2, ".config/sockwarden/config.toml")?;
     fs::remove_file(home.join(".config/sockwarden/config.toml"))?;
     expect("a user reads /etc", true, 0, "/etc/sockwarden/config.toml:2")?;
+    let accepted = folder.join("suppressions");
+    fs::create_dir(&accepted)?;
+    let suppression =
+        |rule: &str| format!("[[suppression]]\nrule = \"{rule}\"\nreason = \"r\"\nuntil = 2027-01-31\n");
+    fs::write(accepted.join("a.toml"), suppression("redis-reachable"))?;
+    says("check", "a rule that exists", false, 0, "suppressions: in order")?;
+    fs::write(accepted.join("a.toml"), suppression("redis-reachabel"))?;
+    says("check", "no such rule", false, 2, "a.toml:2:8")?;
+    says("check", "no such rule", false, 2, "did you mean `redis-reachable`?")?;
+    fs::remove_dir_all(&accepted)?;
     fs::set_permissions(&config, fs::Permissions::from_mode(0o666))?;
     expect("writable by others", false, 2, "/etc/sockwarden/config.toml")?;
     fs::set_permissions(&config, fs::Permissions::from_mode(0o644))?;

@@ -411,6 +411,41 @@ fn the_configuration_in_force_says_where_each_value_comes_from() {
 
 #[cfg(unix)]
 #[test]
+fn the_files_that_are_shipped_as_examples_are_in_order() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use sockwarden::finding::Suppressions;
+    use sockwarden::rules::RuleSet;
+
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/etc");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    fs::write(&config, fs::read(shipped.join("config.toml")).unwrap()).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
+    let check =
+        || run([OsStr::new("config"), OsStr::new("check"), OsStr::new("--config"), config.as_os_str()]);
+    let read = check();
+    assert_eq!((read.code, read.err.as_str()), (Some(0), ""), "{}", read.out);
+    // Every line that is commented out is a setting that could be there.
+    let text = fs::read_to_string(&config).unwrap().replace("# upstream", "upstream");
+    fs::write(&config, text).unwrap();
+    assert_eq!(check().code, Some(0));
+
+    let example = shipped.join("suppressions/example.toml.example");
+    let text = fs::read_to_string(&example).unwrap();
+    let read = Suppressions::parse("example.toml", &text).unwrap();
+    let rules = RuleSet::builtin();
+    let known: Vec<&str> = rules.rules().iter().map(|rule| rule.id()).collect();
+    assert_eq!(read.unknown_rules(&known), []);
+    // Installed as they are, these folders suppress nothing.
+    assert_eq!(
+        format!("{:?}", Suppressions::load(&[shipped.join("suppressions")]).unwrap()),
+        "Suppressions([])"
+    );
+}
+
+#[cfg(unix)]
+#[test]
 fn a_rule_folder_that_others_may_write_is_refused_by_name() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();

@@ -17,6 +17,7 @@ mod read;
 mod selector;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -49,7 +50,14 @@ struct Suppression {
 #[derive(Clone, Debug)]
 enum What {
     Fingerprint(String),
-    Rule { rule: String, selectors: Vec<Selector> },
+    Rule { rule: String, named: Named, selectors: Vec<Selector> },
+}
+
+/// Where a file names a rule.
+#[derive(Clone, Debug)]
+struct Named {
+    source: Arc<str>,
+    span: Range<usize>,
 }
 
 impl Suppressions {
@@ -82,6 +90,24 @@ impl Suppressions {
     /// Every fault of the file at once, each with its place.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
         read::parse(file, &Arc::from(text)).map(Self)
+    }
+
+    /// A problem for each suppression of a rule that is none of these: it can never fit anything.
+    pub fn unknown_rules(&self, known: &[&str]) -> Vec<Problem> {
+        let told = self.0.iter().filter_map(|each| {
+            let What::Rule { rule, named, .. } = &each.what else { return None };
+            (!known.contains(&rule.as_str())).then(|| Problem {
+                file: each.file.clone(),
+                source: Arc::clone(&named.source),
+                span: Some(named.span.clone()),
+                message: format!("there is no rule `{rule}`"),
+                help: Some(read::nearest(rule, known).map_or_else(
+                    || "`sockwarden rules list` names every rule".to_owned(),
+                    |near| format!("did you mean `{near}`?"),
+                )),
+            })
+        });
+        told.collect()
     }
 
     /// Marks what is suppressed, adds a finding for each suppression that is used by nothing or
@@ -133,7 +159,7 @@ impl Suppression {
     fn covers(&self, snapshot: &Snapshot, finding: &Finding) -> Cover {
         match &self.what {
             What::Fingerprint(fingerprint) if *fingerprint == finding.fingerprint => Cover::All,
-            What::Rule { rule, selectors } if *rule == finding.rule => {
+            What::Rule { rule, selectors, .. } if *rule == finding.rule => {
                 let fits = |at| selectors.iter().all(|selector| selector.fits(&snapshot.observe(at)));
                 let fitting = finding.sockets.iter().filter(|at| fits(**at)).count();
                 match fitting {
@@ -166,7 +192,7 @@ impl Suppression {
     fn subject(&self) -> String {
         match &self.what {
             What::Fingerprint(fingerprint) => format!("fingerprint {fingerprint}"),
-            What::Rule { rule, selectors } => {
+            What::Rule { rule, selectors, .. } => {
                 let words: Vec<String> = selectors.iter().map(|selector| format!(" {selector}")).collect();
                 format!("rule {rule}{}", words.concat())
             }
@@ -341,5 +367,19 @@ mod tests {
             applied(&[0], "rule = \"other\"\nuntil = 2099-01-01\n"),
             ["redis-exposed", "suppression-unused"]
         );
+    }
+
+    #[test]
+    fn a_rule_that_does_not_exist_is_told_at_its_place() {
+        let text = "[[suppression]]\nrule = \"redis-expsed\"\nreason = \"r\"\nuntil = 2027-01-31\n\
+                    [[suppression]]\nrule = \"redis-exposed\"\nreason = \"r\"\nuntil = 2027-01-31\n\
+                    [[suppression]]\nfingerprint = \"0123456789abcdef0123456789abcdef\"\nreason = \"r\"\n\
+                    until = 2027-01-31\n";
+        let read = Suppressions::parse("s.toml", text).unwrap();
+        let told = read.unknown_rules(&["other-rule", "redis-exposed"]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(&text[told[0].span.clone().unwrap()], "\"redis-expsed\"");
+        assert_eq!(told[0].help.as_deref(), Some("did you mean `redis-exposed`?"));
+        assert_eq!(read.unknown_rules(&["something-else"]).len(), 2);
     }
 }

@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::selector::{self, KEYS, Selector};
-use super::{Suppression, What};
+use super::{Named, Suppression, What};
 use crate::model::Problem;
 
 /// No suppression file of a person comes near this.
@@ -102,7 +102,10 @@ impl Faults<'_> {
         let mut selectors = Vec::new();
         for (key, value) in table {
             match key.get_ref().as_ref() {
-                "rule" => rule = self.text(value),
+                "rule" => {
+                    let named = Named { source: Arc::clone(self.source), span: value.span() };
+                    rule = self.text(value).map(|rule| (rule, named));
+                }
                 "fingerprint" => {
                     fingerprint = self.text(value).filter(|text| self.is_fingerprint(value, text))
                 }
@@ -126,7 +129,7 @@ impl Faults<'_> {
         let what = match (table.contains_key("fingerprint"), table.contains_key("rule"), selectors.is_empty())
         {
             (true, false, true) => fingerprint.map(What::Fingerprint),
-            (false, true, _) => rule.map(|rule| What::Rule { rule, selectors }),
+            (false, true, _) => rule.map(|(rule, named)| What::Rule { rule, named, selectors }),
             (true, _, _) => {
                 let help = "a fingerprint already names rule, program and sockets";
                 self.say(Some(at.clone()), "a fingerprint stands alone".to_owned(), Some(help.to_owned()));
@@ -224,7 +227,7 @@ impl Faults<'_> {
 }
 
 /// The candidate that takes the fewest edits, if that is few.
-fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
+pub(super) fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
     let near = candidates.iter().map(|candidate| (distance(word, candidate), *candidate)).min()?;
     (near.0 <= 1 + word.len() / 4).then_some(near.1)
 }
