@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, ValueHint};
+use clap::{Arg, Args, ValueHint};
 
 use super::errors::Usage;
 use super::exit::Threshold;
@@ -17,11 +17,21 @@ pub(crate) struct Answer {
     /// Write JSON (the same as --format json)
     #[arg(long, conflicts_with = "format", help_heading = "Output")]
     json: bool,
-    /// Form of the answer: human, json, jsonl, sarif, junit, github or markdown
+    /// Form of the answer
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     format: Option<String>,
     #[command(flatten)]
     pub(crate) manner: Manner,
+}
+
+/// The help of `--format` for a command that has these.
+pub(crate) fn forms(offered: &[Format]) -> impl FnOnce(Arg) -> Arg {
+    let names: Vec<_> = offered.iter().map(|format| format.name()).collect();
+    let text = match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        Some(_) | None => names.concat(),
+    };
+    move |arg| arg.help(format!("Form of the answer: {text}"))
 }
 
 /// How a human is spoken to.
@@ -42,7 +52,8 @@ pub(crate) struct Manner {
 /// What is looked at.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Sight {
-    /// Look at a snapshot FILE, or a DIR made by `snapshot --raw`, instead of this machine
+    /// Look at a snapshot FILE (- is standard input), or a DIR made by `snapshot --raw`, instead of
+    /// this machine
     #[arg(long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath, help_heading = "View")]
     pub(crate) from: Option<PathBuf>,
     /// Network namespaces to look into: all or current

@@ -2,7 +2,7 @@
 
 use clap::Args as ClapArgs;
 
-use super::args::{Answer, Judging, Sight, Words};
+use super::args::{Answer, Judging, Sight, Words, forms};
 use super::exit::Exit;
 use super::filter::{Filter, explanation};
 use super::session::Session;
@@ -10,7 +10,7 @@ use crate::model::Wants;
 use crate::output::{self, Format, Question};
 
 #[derive(ClapArgs, Debug)]
-#[command(after_help = explanation())]
+#[command(after_help = explanation(), mut_arg("format", forms(Format::ALL)))]
 pub(crate) struct Args {
     #[command(flatten)]
     words: Words,

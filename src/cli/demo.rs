@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
 
-use super::args::{Answer, Sight};
+use super::args::{Answer, Sight, forms};
 use super::errors::Usage;
 use super::exit::{Exit, Threshold};
 use super::interrupt::Pending;
@@ -18,6 +18,7 @@ use crate::output::{self, Format};
 use crate::rules::RuleSet;
 
 #[derive(ClapArgs, Debug)]
+#[command(mut_arg("format", forms(Format::ALL)))]
 pub(crate) struct Args {
     /// Exit with 1 on a finding of this severity or above: none, info, low, medium, high, critical
     #[arg(long, value_name = "SEVERITY", value_parser = Threshold::parse)]

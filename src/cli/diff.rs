@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueHint};
 
-use super::args::{Answer, Ground, Sight};
+use super::args::{Answer, Ground, Sight, forms};
+use super::errors::Usage;
 use super::exit::Exit;
-use super::session::{Session, Subject};
+use super::session::{Session, Subject, is_standard_input};
 use crate::finding::diff;
 use crate::output::{self, Comparison, Format, Question};
 use crate::rules::RuleSet;
 
 #[derive(ClapArgs, Debug)]
+#[command(mut_arg("format", forms(Format::TABLES)))]
 pub(crate) struct Args {
     /// The earlier snapshot
     #[arg(value_name = "A", value_hint = ValueHint::AnyPath)]
@@ -30,6 +32,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let format = args.answer.format(Format::TABLES)?;
+    if is_standard_input(&args.before) && is_standard_input(&args.after) {
+        return Err(Usage::new("standard input holds one snapshot").help("write the other to a file").into());
+    }
     let session = Session::open(&args.answer.manner, &args.ground)?;
     let rules = session.rules()?;
     let (before, after) = (judged(&session, args.before, &rules)?, judged(&session, args.after, &rules)?);

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
 
-use super::args::{Answer, Ground};
+use super::args::{Answer, Ground, forms};
 use super::exit::{Exit, Threshold};
 use super::session::Session;
 use crate::doctor::{self, State};
@@ -13,6 +13,7 @@ use crate::output::{self, Ability, Disagreement, Examination, Format, Tried};
 use crate::source::Source;
 
 #[derive(ClapArgs, Debug)]
+#[command(mut_arg("format", forms(Format::SCREENS)))]
 pub(crate) struct Args {
     /// Ask independent sources for the same sockets and name every disagreement
     #[arg(long)]

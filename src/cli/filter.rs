@@ -74,7 +74,7 @@ keys! {
     Container = "container": "name or id of a holder's container",
     Package = "package": "package of a holder's executable",
     Interface = "interface": "interface that the socket is bound to",
-    Netns = "netns": "network namespace, name or inode",
+    Netns = "netns": "network namespace, name or inode; current is our own",
 }
 
 /// The text below `--help`: every key with its meaning.
@@ -339,6 +339,9 @@ impl Key {
                 if let Some(name) = &namespace.name {
                     facts.push(name);
                 }
+                if namespace.own {
+                    facts.values.push(Value::Bytes(b"current".into()));
+                }
             }
             Self::User
             | Self::Process
@@ -548,6 +551,14 @@ mod tests {
         assert!(!lets_through("container:any"));
         assert!(!lets_through("unit:none") && !lets_through("unit:any"), "unit was never read");
         assert!(lets_through("not unit:ssh.service"));
+    }
+
+    #[test]
+    fn our_own_network_namespace_is_the_current_one() {
+        assert!(lets_through("netns:current") && !lets_through("not netns:current"));
+        let mut other = host();
+        other.namespaces[0].own = false;
+        assert!(!filter("netns:current").matches(&other.observe(SocketIndex(0))));
     }
 
     #[test]

@@ -25,6 +25,7 @@ impl Session {
         let suppressions = self.suppressions()?;
         let started = Instant::now();
         subject.report = scan::judge(&mut subject.snapshot, self.settings.upstream(), rules, &suppressions);
+        subject.settle();
         self.console.detail(&format!(
             "{} rules, {} findings in {:.1} ms",
             rules.rules().len(),

@@ -2,7 +2,7 @@
 
 use clap::Args as ClapArgs;
 
-use super::args::{Answer, Judging, Sight, Words};
+use super::args::{Answer, Judging, Sight, Words, forms};
 use super::errors::Usage;
 use super::exit::{Exit, Threshold};
 use super::filter::{Filter, NOTHING, explanation};
@@ -12,7 +12,11 @@ use crate::model::{Endpoint, Observation, Protocol, Role, SocketType, State, Wan
 use crate::output::{self, Column, Format, ListOptions, Question, SortKey};
 
 #[derive(ClapArgs, Debug)]
-#[command(after_help = explanation(), args_override_self = true)]
+#[command(
+    after_help = explanation(),
+    args_override_self = true,
+    mut_arg("format", forms(Format::TABLES))
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     words: Words,
@@ -217,6 +221,7 @@ fn needs(column: Column, wants: &mut Wants) {
         | Column::RecvQ
         | Column::SendQ
         | Column::Local
+        | Column::Port
         | Column::Peer
         | Column::Role
         | Column::Netns

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand, ValueHint};
 
-use super::args::{Answer, Ground, Manner};
+use super::args::{Answer, Ground, Manner, forms};
 use super::console::Console;
 use super::errors::{Faults, Usage, nearest};
 use super::exit::Exit;
@@ -35,6 +35,7 @@ enum Command {
 }
 
 #[derive(ClapArgs, Debug)]
+#[command(mut_arg("format", forms(Format::TABLES)))]
 struct List {
     #[command(flatten)]
     ground: Ground,
@@ -43,6 +44,7 @@ struct List {
 }
 
 #[derive(ClapArgs, Debug)]
+#[command(mut_arg("format", forms(Format::TABLES)))]
 struct Show {
     /// Name of the rule
     id: String,

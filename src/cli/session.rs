@@ -1,6 +1,9 @@
 //! What every command starts with: settings, a console, the machine or a snapshot of it.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -19,6 +22,9 @@ use crate::{firewall, scan};
 
 /// Larger than the snapshot of any machine that was ever seen.
 const SNAPSHOT_LIMIT: u64 = 4 << 30;
+/// Stands in a recorded folder that was made with `--netns current`, with that word in it.
+const NETNS_FILE: &str = "sockwarden-netns";
+const CURRENT: &str = "current";
 
 pub(crate) struct Session {
     pub(crate) settings: Settings,
@@ -47,6 +53,8 @@ impl Scope {
 pub(crate) struct Subject {
     pub(crate) snapshot: Snapshot,
     pub(crate) report: Report,
+    /// Whether it was replayed from what `snapshot --raw` kept.
+    recorded: bool,
 }
 
 impl Session {
@@ -63,33 +71,44 @@ impl Session {
 
     pub(crate) fn sight(&self, sight: &Sight) -> Scope {
         let netns = sight.netns.as_deref().or_else(|| self.settings.get("scan.netns"));
+        let recorded = sight.from.as_deref().is_some_and(kept_current_alone);
+        if recorded && sight.netns.as_deref().is_some_and(|asked| asked != CURRENT) {
+            self.console.notice("the recording was made with --netns current: there is no more in it");
+        }
         Scope {
             from: sight.from.clone(),
-            own_namespace_only: netns == Some("current"),
+            own_namespace_only: recorded || netns == Some(CURRENT),
             strict: sight.strict || self.settings.get("scan.strict") == Some("true"),
         }
     }
 
     pub(crate) fn look(&self, scope: &Scope, wants: Wants) -> anyhow::Result<Subject> {
+        let mut recorded = false;
         let snapshot = match &scope.from {
             None => self.gather(&live()?, wants),
             Some(place) if place.is_dir() => {
-                let recorded =
+                recorded = true;
+                let source =
                     Source::recorded(place).with_context(|| format!("cannot read {}", shown(place)))?;
-                self.gather(&recorded, wants)
+                self.gather(&source, wants)
             }
             Some(file) => read(file)?,
         };
-        Ok(Subject { snapshot, report: Report::default() })
+        let mut subject = Subject { snapshot, report: Report::default(), recorded };
+        subject.settle();
+        Ok(subject)
     }
 
     /// Looks at this machine and keeps every byte that was read of it in a folder.
     pub(crate) fn look_and_record(&self, wants: Wants, dir: &Path) -> anyhow::Result<Subject> {
         let context = || format!("cannot record to {}", shown(dir));
         let source = live()?.record_to(dir).with_context(context)?;
+        if !wants.all_namespaces {
+            fs::write(dir.join(NETNS_FILE), CURRENT).with_context(context)?;
+        }
         let snapshot = self.gather(&source, wants);
         source.finish().with_context(context)?;
-        Ok(Subject { snapshot, report: Report::default() })
+        Ok(Subject { snapshot, report: Report::default(), recorded: false })
     }
 
     fn gather(&self, source: &Source, wants: Wants) -> Snapshot {
@@ -108,6 +127,7 @@ impl Session {
     /// Who can reach each socket, without asking any rule.
     pub(crate) fn expose(&self, subject: &mut Subject) {
         firewall::expose(&mut subject.snapshot, self.settings.upstream());
+        subject.settle();
     }
 
     /// The exit code, and the last words for the curious.
@@ -126,24 +146,58 @@ fn live() -> anyhow::Result<Source> {
     Source::live().context("cannot look at this machine")
 }
 
-/// Reads a snapshot file; whatever else it is, it is refused.
+/// Whether `place` is a recording of one network namespace: the others were never read.
+fn kept_current_alone(place: &Path) -> bool {
+    let file = place.join(NETNS_FILE);
+    let small = fs::metadata(&file).is_ok_and(|found| found.is_file() && found.len() < 64);
+    small && fs::read(file).is_ok_and(|word| word.trim_ascii() == CURRENT.as_bytes())
+}
+
+/// `-`: standard input.
+pub(crate) fn is_standard_input(place: &Path) -> bool {
+    place.as_os_str() == OsStr::new("-")
+}
+
+/// Reads a snapshot file, or standard input; whatever else it is, it is refused.
 fn read(file: &Path) -> anyhow::Result<Snapshot> {
-    let context = || format!("cannot read {}", shown(file));
-    let metadata = std::fs::metadata(file).with_context(context)?;
-    if !metadata.is_file() || metadata.len() > SNAPSHOT_LIMIT {
-        return Err(Usage::new(format!("{} is not a snapshot", shown(file))).help(MADE_BY).into());
-    }
-    let bytes = std::fs::read(file).with_context(context)?;
+    let name = if is_standard_input(file) { "standard input".to_owned() } else { shown(file) };
+    let context = || format!("cannot read {name}");
+    let bytes = if is_standard_input(file) {
+        whole(io::stdin().lock(), SNAPSHOT_LIMIT).with_context(context)?
+    } else {
+        let metadata = fs::metadata(file).with_context(context)?;
+        if !metadata.is_file() || metadata.len() > SNAPSHOT_LIMIT {
+            let pipe = !metadata.is_file() && !metadata.is_dir();
+            let help = if pipe { "`--from -` reads standard input" } else { MADE_BY };
+            return Err(Usage::new(format!("{name} is not a snapshot")).help(help).into());
+        }
+        fs::read(file).with_context(context)?
+    };
     read_snapshot(&bytes).map_err(|error| {
-        Usage::new(format!("{} is not a snapshot that can be read: {error}", shown(file)))
-            .help(MADE_BY)
-            .into()
+        Usage::new(format!("{name} is not a snapshot that can be read: {error}")).help(MADE_BY).into()
     })
+}
+
+/// All of a stream, if it is no larger than `limit` bytes.
+fn whole(stream: impl io::Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    stream.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any snapshot"));
+    }
+    Ok(bytes)
 }
 
 const MADE_BY: &str = "snapshots are made by `sockwarden snapshot -o FILE`";
 
 impl Subject {
+    /// What was recorded cannot be looked at once more with more rights: its gaps have no remedy.
+    pub(crate) fn settle(&mut self) {
+        if self.recorded {
+            self.snapshot.gaps.iter_mut().for_each(|gap| gap.remedy = None);
+        }
+    }
+
     /// The sockets in scope that are wanted, in the order of the snapshot.
     pub(crate) fn select(
         &self,
@@ -183,5 +237,17 @@ impl Subject {
         rules: &'v [RuleRow],
     ) -> View<'v> {
         View { snapshot: &self.snapshot, report, selection, question, rules }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_read_whole_or_not_at_all() {
+        assert_eq!(whole(&b"1234"[..], 4).unwrap(), b"1234");
+        assert_eq!(whole(&b"12345"[..], 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert!(whole(io::repeat(b'x'), 1 << 20).is_err(), "a stream without end ends here");
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args as ClapArgs;
 
-use super::args::{Answer, Judging, Sight};
+use super::args::{Answer, Judging, Sight, forms};
 use super::exit::{Exit, Threshold};
 use super::filter::explanation;
 use super::session::Session;
@@ -13,7 +13,7 @@ use crate::model::{Text, Wants};
 use crate::output::{self, Format, Question};
 
 #[derive(ClapArgs, Debug)]
-#[command(after_help = explanation())]
+#[command(after_help = explanation(), mut_arg("format", forms(Format::SCREENS)))]
 pub(crate) struct Args {
     /// 8080, tcp/8080, 127.0.0.1:8080, [::1]:8080, @abstract, /path, pid:42, or filter words
     #[arg(value_name = "TARGET", required = true)]

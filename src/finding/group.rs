@@ -115,7 +115,23 @@ fn message(snapshot: &Snapshot, of_worst: &str, worst: SocketIndex, sockets: &[S
     }
     let more = if places.len() > NAMED { ", …" } else { "" };
     places.truncate(NAMED);
-    format!("{of_worst} ({} sockets of this program: {}{more})", sockets.len(), places.join(", "))
+    format!("{of_worst}{} {}{more})", counted(sockets.len()), places.join(", "))
+}
+
+/// Where the places begin in the message of several sockets.
+fn counted(sockets: usize) -> String {
+    format!(" ({sockets} sockets of this program:")
+}
+
+impl Finding {
+    /// The message without the places that follow it, for those who name every place themselves.
+    pub fn message_alone(&self) -> &str {
+        let end = match self.sockets.len() {
+            0 | 1 => None,
+            many => self.message.rfind(&counted(many)),
+        };
+        &self.message[..end.unwrap_or(self.message.len())]
+    }
 }
 
 /// Protocol and local address for a sentence; foreign names escaped.

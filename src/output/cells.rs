@@ -29,6 +29,11 @@ fn fill(out: &mut String, ids: &Ids<'_>, each: &Observation<'_>, column: Column)
         Column::SendQ => put(out, socket.queues.1),
         Column::Local => local(out, each),
         Column::Peer => peer(out, each),
+        Column::Port => {
+            if let Some(port) = port(each) {
+                put(out, port);
+            }
+        }
         Column::Process => process(out, each),
         Column::Reach => reach(out, each),
         Column::Unit => joined(out, each.units().map(Text::to_string)),
@@ -202,6 +207,16 @@ fn inet_port(out: &mut String, each: &Observation<'_>, port: u16) {
     }
 }
 
+/// The local port, where it has one.
+fn port(each: &Observation<'_>) -> Option<u32> {
+    match each.socket.local {
+        Endpoint::Inet(_, 0) => None,
+        Endpoint::Inet(_, port) => Some(port.into()),
+        Endpoint::Vsock { port, .. } => Some(port),
+        Endpoint::None | Endpoint::UnixPath(_) | Endpoint::UnixAbstract(_) | Endpoint::Interface(_) => None,
+    }
+}
+
 pub(crate) fn peer(out: &mut String, each: &Observation<'_>) {
     let socket = each.socket;
     match (&socket.remote, socket.peer) {
@@ -354,9 +369,15 @@ fn access(out: &mut String, each: &Observation<'_>) {
     }
 }
 
-/// `who` for a table: `(hidden)` where nobody is named.
+/// `who` for a table: `(hidden), user redis` where nobody is named.
 pub(crate) fn who_briefly(each: &Observation<'_>) -> String {
+    let user = || {
+        let name = each.user().map(Text::to_string);
+        name.or_else(|| each.socket.uid.map(|uid| uid.to_string()))
+    };
     match each.socket.owner_gap.filter(|_| each.socket.holders.len == 0) {
+        Some(gap @ OwnerGap::Hidden) => user()
+            .map_or_else(|| format!("({})", gap.name()), |user| format!("({}), user {user}", gap.name())),
         Some(gap) => format!("({})", gap.name()),
         None => who(each),
     }
@@ -443,6 +464,7 @@ fn sort_value(ids: &Ids<'_>, each: &Observation<'_>, column: Column) -> SortValu
         Column::Inode => SortValue::Number(socket.inode),
         Column::Cookie => SortValue::Number(socket.cookie),
         Column::Pid => SortValue::Number(each.owners().next().map_or(0, |owner| owner.process.pid.into())),
+        Column::Port => SortValue::Number(port(each).map_or(0, u64::from)),
         Column::Local => SortValue::Place(socket.local.clone()),
         Column::Peer => SortValue::Place(socket.remote.clone()),
         Column::Reach => {

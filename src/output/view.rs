@@ -158,6 +158,7 @@ pub enum Column {
     Access,
     Gap,
     Id,
+    Port,
 }
 
 impl Column {
@@ -184,6 +185,7 @@ impl Column {
         Self::Access,
         Self::Gap,
         Self::Id,
+        Self::Port,
     ];
 
     /// What `list` shows unless told otherwise.
@@ -218,6 +220,7 @@ impl Column {
             Self::Access => "access",
             Self::Gap => "gap",
             Self::Id => "id",
+            Self::Port => "port",
         }
     }
 

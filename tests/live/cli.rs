@@ -292,7 +292,11 @@ fn recorded() -> Outcome {
         let mut command = sockwarden(["list", "--json", "--netns", "current", "--from"]);
         Ok(serde_json::from_slice(&lab::output(command.arg(from))?)?)
     };
-    let (bytes, whole) = (list(&raw)?, list(&file)?);
+    let (bytes, mut whole) = (list(&raw)?, list(&file)?);
+    // What was recorded cannot be looked at again with more rights.
+    for gap in whole["visibility"]["gaps"].as_array_mut().into_iter().flatten() {
+        gap["remedy"] = Value::Null;
+    }
     for field in ["sockets", "host", "taken_at", "visibility"] {
         if bytes[field] != whole[field] {
             return Err(Stop::Fail(format!("{field} differs: {:#} and {:#}", bytes[field], whole[field])));

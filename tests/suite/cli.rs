@@ -283,6 +283,78 @@ fn what_is_no_snapshot_is_refused() {
     assert_eq!(missing.code, Some(2));
 }
 
+#[test]
+fn a_snapshot_may_come_through_a_pipe() {
+    let host = Recorded::new();
+    let piped = |args: &[&str]| {
+        let input = fs::File::open(host.file()).unwrap();
+        done(&sockwarden(args).stdin(Stdio::from(input)).output().unwrap())
+    };
+    let found = piped(&["list", "--from", "-"]);
+    assert_eq!((found.code, found.out), (Some(0), host.list("").out), "{}", found.err);
+    let both = piped(&["diff", "-", "-"]);
+    assert_eq!(both.code, Some(2));
+    assert!(both.err.contains("standard input holds one snapshot"), "{}", both.err);
+    let nothing = done(&sockwarden(["list", "--from", "-"]).stdin(Stdio::null()).output().unwrap());
+    assert_eq!(nothing.code, Some(2));
+    assert!(nothing.err.contains("standard input is not a snapshot"), "{}", nothing.err);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_recording_of_one_namespace_is_replayed_as_such_and_sends_nobody_to_sudo() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("raw");
+    let made = run([
+        OsStr::new("snapshot"),
+        OsStr::new("--netns"),
+        OsStr::new("current"),
+        OsStr::new("--raw"),
+        raw.as_os_str(),
+    ]);
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    let replayed = run([OsStr::new("audit"), OsStr::new("--json"), OsStr::new("--from"), raw.as_os_str()]);
+    let document: serde_json::Value = serde_json::from_str(&replayed.out).unwrap();
+    let sockets = document["sockets"].as_array().unwrap();
+    assert!(sockets.iter().all(|socket| socket["netns"] == sockets[0]["netns"]), "{}", replayed.out);
+    for gap in document["visibility"]["gaps"].as_array().unwrap() {
+        assert!(gap["remedy"].is_null() && gap["id"] != "netns-unread", "{gap:#}");
+    }
+    let wider = run([
+        OsStr::new("list"),
+        OsStr::new("--netns"),
+        OsStr::new("all"),
+        OsStr::new("--from"),
+        raw.as_os_str(),
+    ]);
+    assert!(wider.err.contains("was made with --netns current"), "{}", wider.err);
+}
+
+#[test]
+fn help_names_the_formats_that_a_command_has() {
+    for (command, formats) in [
+        ("audit", "human, json, jsonl, sarif, junit, github or markdown"),
+        ("list", "human, json, jsonl or markdown"),
+        ("why", "human or json"),
+        ("diff", "human, json, jsonl or markdown"),
+        ("rules list", "human, json, jsonl or markdown"),
+        ("rules show", "human, json, jsonl or markdown"),
+        ("demo", "human, json, jsonl, sarif, junit, github or markdown"),
+        ("doctor", "human or json"),
+    ] {
+        let help = words(&format!("{command} --help")).out;
+        assert!(help.contains(&format!("Form of the answer: {formats}\n")), "{command}: {help}");
+    }
+}
+
+#[test]
+fn sockets_are_sorted_by_port() {
+    let host = Recorded::new();
+    let shown = |sort| host.list(&format!("-H --columns port --sort {sort}")).out;
+    assert_eq!(shown("port").split_whitespace().collect::<Vec<_>>(), ["80", "6379", "40000"]);
+    assert_eq!(shown("-port").split_whitespace().collect::<Vec<_>>(), ["40000", "6379", "80"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_snapshot_is_whole_and_for_its_owner_alone() {

@@ -88,7 +88,8 @@ pub(in crate::doctor) fn check(source: &Source) -> Crossed {
         let probe = probe(&lists, &ours);
         let mut found = compare(&lists);
         found.extend(probed(&lists, &probe));
-        sources = lists.iter().map(|list| format!("{}: {} sockets", list.name, list.keys.len())).collect();
+        sources =
+            lists.iter().map(|list| format!("{}: {}", list.name, count(list.keys.len(), "socket"))).collect();
         sources.push(format!("{PROBE}: {}", probe.summary()));
         let still: BTreeMap<_, _> = match lasting {
             None => found,
@@ -100,6 +101,10 @@ pub(in crate::doctor) fn check(source: &Source) -> Crossed {
         lasting = Some(still);
     }
     Crossed { sources, disagreements: lasting.unwrap_or_default().into_values().collect() }
+}
+
+fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn ask(source: &Source, ours: &[Socket]) -> Vec<List> {

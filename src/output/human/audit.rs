@@ -125,10 +125,12 @@ fn block(out: &mut dyn Write, view: &View<'_>, style: &Style, finding: &Finding)
         Painted { text: Clean(&finding.title), style: bold(), on: style.color },
         Painted { text: rule, style: faint(), on: style.color }
     )?;
-    field(out, style, "what", &finding.message)?;
+    field(out, style, "what", finding.message_alone())?;
     if !finding.sockets.is_empty() {
         if finding.sockets.len() > 1 {
-            field(out, style, "where", &places(view, &finding.sockets, style.verbose))?;
+            let places = places(view, &finding.sockets, style.verbose);
+            let sockets = count(finding.sockets.len(), "socket");
+            field(out, style, "where", &format!("{sockets}: {places}"))?;
         }
         field(out, style, "who", &who(view, &finding.sockets, style.verbose))?;
         field(out, style, "reach", &reach(view, &finding.sockets))?;

@@ -49,7 +49,8 @@ pub(crate) fn list(
             | Column::Cookie
             | Column::Access
             | Column::Gap
-            | Column::Id => None,
+            | Column::Id
+            | Column::Port => None,
         },
     )?;
     out.flush()
@@ -79,5 +80,6 @@ fn head(column: Column) -> Head {
         Column::Access => Head::shrinks("Access"),
         Column::Gap => Head::new("Gap"),
         Column::Id => Head::shrinks("Id"),
+        Column::Port => Head::right("Port"),
     }
 }

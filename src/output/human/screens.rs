@@ -12,10 +12,19 @@ use crate::model::{Endpoint, Observation};
 use crate::output::cells;
 use crate::output::{Clean, Comparison, Examination, RuleRow, Style, Tried, View};
 
-/// What could not be seen, why, and what lifts it.
+/// What could not be seen, why, and what lifts it; only counted where it has no bearing on the
+/// answer, unless asked for.
 pub(crate) fn gaps(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<()> {
-    let bearing = if view.complete() { ", without bearing on this answer" } else { "" };
-    titled_gaps(out, view, style, &format!("Out of sight{bearing}:"))
+    if !view.complete() {
+        return titled_gaps(out, view, style, "Out of sight:");
+    }
+    let title = "Out of sight, without bearing on this answer:";
+    match view.snapshot.gaps.len() {
+        0 => Ok(()),
+        _ if style.verbose => titled_gaps(out, view, style, title),
+        1 => writeln!(out, "\n{title} 1 gap (-v lists it)"),
+        many => writeln!(out, "\n{title} {many} gaps (-v lists them)"),
+    }
 }
 
 fn titled_gaps(out: &mut dyn Write, view: &View<'_>, style: &Style, title: &str) -> io::Result<()> {
@@ -25,7 +34,7 @@ fn titled_gaps(out: &mut dyn Write, view: &View<'_>, style: &Style, title: &str)
     writeln!(out, "\n{}", Painted { text: title, style: bold(), on: style.color })?;
     for gap in &view.snapshot.gaps {
         let counted = gap.what.starts_with(|c: char| c.is_ascii_digit());
-        let count = if counted { "-".to_owned() } else { gap.count.to_string() };
+        let count = if counted { String::new() } else { gap.count.to_string() };
         field(out, style, &count, &format!("{}: {}", gap.what, gap.why))?;
         if let Some(remedy) = &gap.remedy {
             field(out, style, "", &format!("lift it: {remedy}"))?;

@@ -1,8 +1,8 @@
 //! Text for a person, in full: side by side with the machine that it is about.
 
 use sockwarden::finding::Report;
-use sockwarden::model::Reach;
 use sockwarden::model::sample::Sample;
+use sockwarden::model::{Gap, OwnerGap, Reach};
 use sockwarden::output::{self, Column, Format, ListOptions, SortKey, Style};
 
 use super::{
@@ -25,8 +25,8 @@ fn an_audit_is_a_screenful() {
              1 more, wider: -v shows them
 
     MEDIUM    A running program was replaced on disk  [replaced-binary]
-      what   nginx runs an old file (2 sockets of this program: tcp 0.0.0.0:80, tcp [::]:443)
-      where  tcp 0.0.0.0:80, tcp *:443
+      what   nginx runs an old file
+      where  2 sockets: tcp 0.0.0.0:80, tcp *:443
       who    nginx (pid 80), nginx.service, user root
       reach  internet
       fix    Bind redis to loopback
@@ -40,7 +40,7 @@ fn an_audit_is_a_screenful() {
     internet  tcp    0.0.0.0:6379   redis-server (pid 1200)  redis.service
     internet  tcp    0.0.0.0:80     nginx (pid 80)           nginx.service
     internet  tcp    *:443          nginx (pid 80)           nginx.service
-    lan       tcp    10.0.0.5:5432  (hidden)                 -
+    lan       tcp    10.0.0.5:5432  (hidden), user root      -
 
     Undecided: 1 rule for want of process.exe_state.
 
@@ -84,9 +84,8 @@ fn a_narrow_terminal_is_fitted_and_verbose_says_everything() {
       id     06d3f4dac577453cbbd5d251365c06b1
 
     MEDIUM    A running program was replaced on disk  [replaced-binary]
-      what   nginx runs an old file (2 sockets of this program:
-             tcp 0.0.0.0:80, tcp [::]:443)
-      where  tcp 0.0.0.0:80, tcp *:443
+      what   nginx runs an old file
+      where  2 sockets: tcp 0.0.0.0:80, tcp *:443
       who    nginx (pid 80), nginx.service, user root
       reach  internet
       why    Whoever reaches it reads and writes everything, and
@@ -148,7 +147,7 @@ fn a_narrow_terminal_is_fitted_and_verbose_says_everything() {
     internet  tcp    0.0.0.0:6379   redis-server…  redis.service
     internet  tcp    0.0.0.0:80     nginx (pid 8…  nginx.service
     internet  tcp    *:443          nginx (pid 8…  nginx.service
-    lan       tcp    10.0.0.5:5432  (hidden)       -
+    lan       tcp    10.0.0.5:5432  (hidden), us…  -
 
     undecided  deleted-binary for 1 socket: could not read process.exe_state
 
@@ -243,10 +242,47 @@ fn why_tells_holder_ways_rules_and_remedies() {
                sed -i 's/^bind .*/bind 127.0.0.1/' /etc/redis/redis.conf
                systemctl restart redis
 
-    Out of sight, without bearing on this answer:
-      3      processes of other users: permission denied on /proc/PID/fd
-             lift it: sudo sockwarden
+    Out of sight, without bearing on this answer: 1 gap (-v lists it)
     "#);
+}
+
+#[test]
+fn gaps_without_bearing_are_listed_for_the_curious_and_none_is_counted_twice() {
+    let mut sample = Sample::new();
+    sample.listener("0.0.0.0:22", Reach::Lan, &[]);
+    for (what, count) in [("4 processes could not be looked into", 4), ("processes of other users", 3)] {
+        sample.snapshot.gaps.push(Gap {
+            id: what.into(),
+            what: what.to_owned(),
+            why: "permission denied".to_owned(),
+            remedy: None,
+            count,
+            unlisted: None,
+        });
+    }
+    let told = |verbose| {
+        let style = Style { verbose, ..PIPE };
+        with_view(&sample, &Report::default(), |view| text(|out| output::gaps(out, view, &style)))
+    };
+    assert_eq!(told(false), "\nOut of sight, without bearing on this answer: 2 gaps (-v lists them)\n");
+    insta::assert_snapshot!(told(true), @r"
+
+    Out of sight, without bearing on this answer:
+             4 processes could not be looked into: permission denied
+      3      processes of other users: permission denied
+    ");
+}
+
+#[test]
+fn the_user_of_a_hidden_holder_is_named() {
+    let mut sample = Sample::new();
+    let socket = sample.listener("0.0.0.0:22", Reach::Lan, &[]);
+    (socket.owner_gap, socket.uid, socket.user) = (Some(OwnerGap::Hidden), Some(70), None);
+    let shown = |sample: &Sample| audit(sample, &Report::default(), Format::Human, &PIPE);
+    assert!(shown(&sample).contains("(hidden), user 70  "), "{}", shown(&sample));
+    sample.snapshot.sockets[0].user = Some(0);
+    sample.snapshot.users = vec!["postgres".into()];
+    assert!(shown(&sample).contains("(hidden), user postgres  "), "{}", shown(&sample));
 }
 
 #[test]
