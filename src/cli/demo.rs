@@ -52,8 +52,9 @@ fn raise(words: &[OsString]) -> anyhow::Result<Exit> {
         Some(0) => Exit::Clean,
         Some(1) => Exit::Findings,
         Some(2) => Exit::Failed,
-        Some(130) => Exit::Interrupted,
-        Some(_) | None => Exit::Bug,
+        // A signal to the whole group may end the other process before it ends us.
+        Some(129 | 130 | 143) | None => Exit::Interrupted,
+        Some(_) => Exit::Bug,
     })
 }
 

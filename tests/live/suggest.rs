@@ -44,7 +44,9 @@ fn shell(netns: &Netns, line: &str) -> Outcome {
 
 fn connects(netns: &Netns, to: &str) -> Outcome<bool> {
     let to: SocketAddr = to.parse()?;
-    let tried = netns.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(400)))?;
+    // Long enough for a second SYN, which the kernel sends after a second: the first may be lost
+    // while the neighbour is still looked for.
+    let tried = netns.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(1500)))?;
     match tried {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::TimedOut => Ok(false),
@@ -55,13 +57,17 @@ fn connects(netns: &Netns, to: &str) -> Outcome<bool> {
 /// Whether a datagram gets there.
 fn arrives(from: &Netns, to: &str, receiver: &UdpSocket) -> Outcome<bool> {
     let bind = if to.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
-    from.run(|| UdpSocket::bind(bind).and_then(|socket| socket.send_to(b"x", to)))??;
     let mut buffer = [0; 8];
-    match receiver.recv(&mut buffer) {
-        Ok(_) => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
-        Err(error) => Err(error.into()),
+    // Three, since the first may be lost while the neighbour is still looked for.
+    for _ in 0..3 {
+        from.run(|| UdpSocket::bind(bind).and_then(|socket| socket.send_to(b"x", to)))??;
+        match receiver.recv(&mut buffer) {
+            Ok(_) => return Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
+    Ok(false)
 }
 
 fn expect(what: &str, found: bool, expected: bool) -> Outcome {
