@@ -6,10 +6,17 @@ mod gaps;
 mod join;
 pub mod linux;
 mod peers;
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(target_os = "windows", all(not(target_os = "linux"), feature = "apple-sdk")))]
 mod portable;
 mod roles;
 pub mod table;
+#[cfg(not(any(target_os = "linux", target_os = "windows", feature = "apple-sdk")))]
+mod unsupported;
+
+#[cfg(any(target_os = "windows", all(not(target_os = "linux"), feature = "apple-sdk")))]
+use portable as imp;
+#[cfg(not(any(target_os = "linux", target_os = "windows", feature = "apple-sdk")))]
+use unsupported as imp;
 
 use crate::model::{Snapshot, Wants};
 use crate::source::Source;
@@ -19,7 +26,7 @@ use crate::source::Source;
 pub fn sockets(source: &Source, wants: &Wants) -> Snapshot {
     #[cfg(not(target_os = "linux"))]
     if source.is_live() {
-        return portable::sockets(source, wants);
+        return imp::sockets(source, wants);
     }
     // A recording of a Linux machine reads the same everywhere.
     linux::sockets(source, wants)
