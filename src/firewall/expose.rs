@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::place::Place;
 use super::ranges::{Family, Ranges};
-use super::ways::{Bind, Bound, Ports, Transport, Way, forwarded, ways};
+use super::evaluate::{Judged, Question, judge};
+use super::ways::{Bind, Bound, Ports, Transport, Way, echoes, forwarded, through_rules, ways};
 use crate::model::{
     Endpoint, Entry, Exposure, FilterState, Gap, Namespace, NamespaceId, Path, PortRange, Protocol, Reach,
     Role, Snapshot, Socket, Text, Upstream, Verdict,
@@ -23,7 +24,8 @@ pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
         snapshot.namespaces.iter().map(|each| Place::new(each, &snapshot.host, upstream)).collect();
     let own = snapshot.namespaces.iter().zip(&places).find(|(namespace, _)| namespace.own);
     snapshot.upstream = upstream.or_else(|| Some(own?.1.as_ref()?.upstream));
-    let mut shapes: BTreeMap<(NamespaceId, Bind), Shape> = BTreeMap::new();
+    let mut shapes: BTreeMap<(NamespaceId, Bind, Option<u16>), Shape> = BTreeMap::new();
+    let mut judged = Verdicts::default();
     let mut filtered: BTreeMap<NamespaceId, u64> = BTreeMap::new();
     let mut unbound = 0;
     for index in 0..snapshot.sockets.len() {
@@ -36,9 +38,11 @@ pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
                 // Only Linux has such binds, and there a namespace has an inode.
                 bind.maybe_device &= snapshot.namespace(netns).inode != 0;
                 unbound += u64::from(bind.maybe_device);
-                let shape = shapes
-                    .entry((netns, bind))
-                    .or_insert_with(|| Shape::new(&places, &snapshot.namespaces, netns, &bind));
+                // Only rules tell ports apart.
+                let ruled = places[netns.0 as usize].as_ref().is_some_and(|place| place.rules.is_some());
+                let shape = shapes.entry((netns, bind, port.filter(|_| ruled))).or_insert_with(|| {
+                    Shape::new(&places, &snapshot.namespaces, netns, &bind, port, &mut judged)
+                });
                 if let Some(where_filtered) = shape.filtered {
                     *filtered.entry(where_filtered).or_default() += 1;
                 }
@@ -128,9 +132,33 @@ fn network(socket: &Socket, transport: Transport, dual: bool) -> Receives {
     }
     let maybe_v4 = both && socket.v6only.is_none();
     let maybe_device = socket.interface_unread();
-    let bind = Bind { bound: families, maybe_v4, transport, device: socket.interface, maybe_device };
+    let protocol = match socket.protocol {
+        Protocol::Tcp | Protocol::Mptcp | Protocol::Smc => Some(6),
+        Protocol::Udp => Some(17),
+        Protocol::Dccp => Some(33),
+        Protocol::Sctp => Some(132),
+        Protocol::UdpLite => Some(136),
+        Protocol::Icmp => Some(if address.is_ipv4() { 1 } else { 58 }),
+        Protocol::Raw
+        | Protocol::Packet
+        | Protocol::Unix
+        | Protocol::Netlink
+        | Protocol::Vsock
+        | Protocol::Xdp
+        | Protocol::Alg
+        | Protocol::Key
+        | Protocol::Tipc
+        | Protocol::Can
+        | Protocol::Bluetooth
+        | Protocol::Other(_) => socket.protocol_number.and_then(|number| u8::try_from(number).ok()),
+    };
+    let bind = Bind { bound: families, maybe_v4, transport, protocol, device: socket.interface, maybe_device };
     Receives::Network(bind, socket.protocol.has_ports().then_some(port))
 }
+
+/// What the rules of a namespace make of everything that comes to one of its gates: one walk for
+/// all listeners.
+type Verdicts = BTreeMap<(NamespaceId, usize, Question), Judged>;
 
 /// The ways in to all sockets of one namespace that are bound alike; only the port is missing.
 struct Shape {
@@ -153,7 +181,14 @@ struct Product {
 }
 
 impl Shape {
-    fn new(places: &[Option<Place>], namespaces: &[Namespace], netns: NamespaceId, bind: &Bind) -> Self {
+    fn new(
+        places: &[Option<Place>],
+        namespaces: &[Namespace],
+        netns: NamespaceId,
+        bind: &Bind,
+        port: Option<u16>,
+        judged: &mut Verdicts,
+    ) -> Self {
         let Some(place) = places.get(netns.0 as usize).and_then(Option::as_ref) else {
             return Self::blind(netns, bind);
         };
@@ -161,7 +196,32 @@ impl Shape {
         if alien {
             return Self { products: Vec::new(), reach: Reach::Unknown, certain: false, filtered: None };
         }
-        let own = ways(place, bind);
+        let mut own = ways(place, bind);
+        if let Some(rules) = &place.rules {
+            let mut ask = |gate: usize, question: Question| -> Judged {
+                let verdicts = judged.entry((netns, gate, question));
+                verdicts.or_insert_with(|| judge(place, rules, &place.gates[gate], question)).clone()
+            };
+            let through = |way: &Way| {
+                let answered = bind.transport == Transport::Stream;
+                let plain = Question { family: way.family, protocol: bind.protocol, answered, echoed: false };
+                let (echo, stranger) = echoes(place, way);
+                let mut found = Vec::new();
+                if let Some(echo) = echo {
+                    let mut verdicts = ask(way.gate, Question { echoed: true, ..plain });
+                    // Of IPv6 a stranger may take such an address for his own.
+                    if way.family == Family::V6 {
+                        verdicts = verdicts.either(&ask(way.gate, plain));
+                    }
+                    found.extend(through_rules(place, &echo, &verdicts, port));
+                }
+                if let Some(stranger) = stranger {
+                    found.extend(through_rules(place, &stranger, &ask(way.gate, plain), port));
+                }
+                found
+            };
+            own = own.iter().flat_map(through).collect();
+        }
         let mut filtered = (place.verdict == Verdict::Unknown && !own.is_empty()).then_some(netns);
         let mut products = Vec::new();
         gather(&mut products, netns, place, own);

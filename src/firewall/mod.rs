@@ -4,10 +4,14 @@
 
 mod ask;
 mod classes;
+mod evaluate;
 mod expose;
 mod netlink;
 mod place;
 mod ranges;
+mod read;
+mod region;
+mod ruleset;
 pub mod suggest;
 #[cfg(test)]
 mod tests;

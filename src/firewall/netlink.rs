@@ -51,11 +51,19 @@ pub(crate) fn big_u32(value: &[u8]) -> Option<u32> {
 
 /// A request for a whole table (`NLM_F_REQUEST | NLM_F_DUMP`); `header` is the family header.
 pub(crate) fn dump_request(kind: u16, header: &[u8]) -> Vec<u8> {
-    const REQUEST_DUMP: u16 = 0x301;
+    made(kind, 0x301, header)
+}
+
+/// A request for one thing (`NLM_F_REQUEST`).
+pub(crate) fn request(kind: u16, header: &[u8]) -> Vec<u8> {
+    made(kind, 1, header)
+}
+
+fn made(kind: u16, flags: u16, header: &[u8]) -> Vec<u8> {
     let length = u32::try_from(16 + header.len()).unwrap_or(u32::MAX);
     let mut request = length.to_ne_bytes().to_vec();
     request.extend_from_slice(&kind.to_ne_bytes());
-    request.extend_from_slice(&REQUEST_DUMP.to_ne_bytes());
+    request.extend_from_slice(&flags.to_ne_bytes());
     request.extend_from_slice(&[0; 8]);
     request.extend_from_slice(header);
     request

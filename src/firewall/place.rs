@@ -3,6 +3,8 @@
 
 use super::classes::Classes;
 use super::ranges::{Family, Ranges, number};
+use super::read::decode;
+use super::ruleset::Ruleset;
 use crate::model::{
     AddrRange, FilterState, Host, Interface, InterfaceKind, Namespace, Text, Upstream, Verdict,
 };
@@ -31,6 +33,7 @@ pub(crate) struct Gate {
     pub(crate) master: Option<u32>,
     pub(crate) side: Side,
     pub(crate) veth: bool,
+    pub(crate) bridge: bool,
     /// Multicast groups joined here, per family.
     pub(crate) groups: [Ranges; 2],
 }
@@ -50,8 +53,10 @@ pub(crate) struct Place {
     pub(crate) owned_broadcast: [Vec<(Ranges, u32)>; 2],
     pub(crate) answerable: [Ranges; 2],
     pub(crate) policy: bool,
-    /// What a packet filter makes of every path.
+    /// What a packet filter makes of every path, where its rules are not known.
     pub(crate) verdict: Verdict,
+    /// The rules, where all there are could be read and none translates.
+    pub(crate) rules: Option<Ruleset>,
     pub(crate) translates: bool,
     /// Whether packets to 127.0.0.0/8 may come in from a network.
     pub(crate) route_localnet: bool,
@@ -91,7 +96,8 @@ impl Place {
             })
         };
         let (owned, owned_broadcast) = (by_owner(&local), by_owner(&broadcast));
-        let filtered = namespace.filter != FilterState::None;
+        let rules = rules(namespace);
+        let filtered = namespace.filter != FilterState::None && rules.is_none();
         let (local, broadcast) = (pick(&local), pick(&broadcast));
         let guess = upstream.unwrap_or_else(|| guess(interfaces, host));
         let doubt = namespace.inode != 0; // only Linux has the setting, and there a namespace has an inode
@@ -104,6 +110,7 @@ impl Place {
             owned_broadcast,
             answerable,
             policy: routes.is_some_and(|routes| routes.policy),
+            rules,
             verdict: if filtered { Verdict::Unknown } else { Verdict::Accept },
             translates: filtered && namespace.translates != Some(false),
             route_localnet: namespace.sysctls.route_localnet.unwrap_or(doubt),
@@ -113,6 +120,16 @@ impl Place {
             upstream: guess,
         })
     }
+}
+
+/// Rules of nftables that can be judged: nothing else filters here, and nothing translates.
+fn rules(namespace: &Namespace) -> Option<Ruleset> {
+    let FilterState::Some(names) = &namespace.filter else { return None };
+    let only = names.iter().all(|name| name.as_bytes().starts_with(b"nftables: "));
+    if !only || namespace.translates != Some(false) {
+        return None;
+    }
+    decode(namespace.nftables.known()?)
 }
 
 /// `direct` when a global address stands on the interface of the default route, `one-to-one` where
@@ -163,6 +180,7 @@ fn gate(each: &Interface, all: &[Interface], own: bool) -> Option<Gate> {
         master: each.master,
         side: side(each, all, own),
         veth: each.kind == InterfaceKind::Veth,
+        bridge: each.kind == InterfaceKind::Bridge,
         groups: Family::BOTH.map(group),
     })
 }

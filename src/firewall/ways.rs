@@ -6,8 +6,10 @@
 use std::net::IpAddr;
 
 use super::classes::Classes;
+use super::evaluate::Judged;
 use super::place::{Gate, Place, Side, of_interface};
 use super::ranges::{Family, Ranges};
+use super::region::Block;
 use crate::model::{Reach, Verdict};
 
 /// How a protocol takes what a stranger sends.
@@ -38,6 +40,8 @@ pub(crate) struct Bind {
     /// IPv4 is served only if the socket is dual stack, which nobody could tell.
     pub(crate) maybe_v4: bool,
     pub(crate) transport: Transport,
+    /// Number of the IP protocol, where it is known.
+    pub(crate) protocol: Option<u8>,
     /// Index of the interface it is bound to, 0 for none.
     pub(crate) device: u32,
     /// It may be bound to some interface all the same: the kernel does not tell.
@@ -364,6 +368,49 @@ fn reach(place: &Place, gate: &Gate, family: Family, to: &Ranges, ports: Ports, 
             Ports::Others | Ports::All => classes.reach(from, &local.minus(&classes.loopback), one_to_one),
         },
     }
+}
+
+/// Parts a way into what this computer's own programs send to many on a network, and get back from
+/// there, and the rest.
+pub(crate) fn echoes(place: &Place, way: &Way) -> (Option<Way>, Option<Way>) {
+    let family = way.family as usize;
+    let classes = Classes::of(way.family);
+    let many = classes.multicast.union(&classes.broadcast).union(&place.broadcast[family]);
+    let alone = place.gates[way.gate].side == Side::Loopback;
+    if alone || !way.destinations.meets(&many) {
+        return (None, Some(way.clone()));
+    }
+    let part = |sources: Ranges| (!sources.is_empty()).then(|| Way { sources, ..way.clone() });
+    (part(way.sources.and(&place.local[family])), part(way.sources.minus(&place.local[family])))
+}
+
+/// More pieces than this of one way are not told apart.
+const MOST_PIECES: usize = 400;
+
+/// Splits a way by what the rules of `place` make of it; what they drop is no way.
+pub(crate) fn through_rules(place: &Place, way: &Way, judged: &Judged, port: Option<u16>) -> Vec<Way> {
+    let ports = match port {
+        Some(port) => Ranges::new(vec![(port.into(), port.into())]),
+        None => Ranges::new(vec![(0, u16::MAX.into())]),
+    };
+    let block = Block([way.sources.clone(), way.destinations.clone(), ports]);
+    let (may, may_not) = (judged.may_accept.and(&block), judged.may_drop.and(&block));
+    // So many pieces tell nobody anything: then all of it is in doubt.
+    if may.0.len() + may_not.0.len() > MOST_PIECES {
+        return vec![Way { verdict: Verdict::Unknown, ..way.clone() }];
+    }
+    let may = may.disjoint();
+    let certain = may.minus(&may_not).disjoint();
+    let doubtful = may.minus(&certain).disjoint();
+    let mut found = Vec::new();
+    for (region, verdict) in [(certain, way.verdict), (doubtful, Verdict::Unknown)] {
+        for Block([sources, destinations, _]) in region.0 {
+            let gate = &place.gates[way.gate];
+            let reach = reach(place, gate, way.family, &destinations, way.ports, &sources);
+            found.push(Way { gate: way.gate, family: way.family, destinations, ports: way.ports, sources, verdict, reach });
+        }
+    }
+    found
 }
 
 /// Every way by which `host` may pass packets on to a socket in `inner`, at the other end of a

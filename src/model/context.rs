@@ -41,6 +41,8 @@ pub struct Namespace {
     pub front_ends: Vec<FrontEnd>,
     /// Whether some hook may translate addresses; `None` where nobody could ask.
     pub translates: Option<bool>,
+    /// The rules of nftables as the kernel told them; `Absent` where there are none.
+    pub nftables: Fact<NftablesDump>,
     /// `Unknown` when nobody may ask; then the addresses of `interfaces` must do.
     pub routes: Fact<Routes>,
     pub sysctls: Sysctls,
@@ -58,6 +60,17 @@ pub struct Routes {
     /// Rules beyond those of a fresh namespace choose between tables (ip-rule(8)), so
     /// `answerable` is the most there can be.
     pub policy: bool,
+}
+
+/// The answers of nfnetlink to dumps of one and the same generation of the ruleset, byte for byte.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct NftablesDump {
+    pub tables: Text,
+    pub chains: Text,
+    pub rules: Text,
+    pub sets: Text,
+    /// Elements, one answer for each set that has some.
+    pub elements: Vec<Text>,
 }
 
 named! {

@@ -25,6 +25,8 @@ mod lab;
 #[cfg(target_os = "linux")]
 mod reach;
 #[cfg(target_os = "linux")]
+mod ruled;
+#[cfg(target_os = "linux")]
 mod rules;
 #[cfg(target_os = "linux")]
 mod suggest;
@@ -52,6 +54,7 @@ fn main() -> std::process::ExitCode {
         cli::trials(),
         rules::trials(),
         reach::trials(),
+        ruled::trials(),
         suggest::trials(),
         enrich::trials(),
         // one line a module

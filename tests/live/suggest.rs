@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use sockwarden::finding::Remedy;
-use sockwarden::firewall::ask;
+use sockwarden::firewall::{ask, expose};
 use sockwarden::firewall::suggest::remedies;
 use sockwarden::model::sample::{Sample, interface};
 use sockwarden::model::{Fact, FrontEnd, InterfaceKind, NamespaceId, Protocol, Reach, State};
@@ -250,6 +250,14 @@ fn ufw() -> Outcome {
     expect("translates", sample.snapshot.namespaces[0].translates == Some(false), true)?;
     sample.listener("[::]:8080", Reach::Internet, &[]).v6only = Some(false);
     sample.listener("192.0.2.1:53", Reach::Internet, &[]).protocol = Protocol::Udp;
+    // What ufw lets in is certain, and what it denies too.
+    sample.listener("[::]:8081", Reach::Internet, &[]).v6only = Some(false);
+    expose(&mut sample.snapshot, None);
+    let said = |index: usize| sample.snapshot.sockets[index].exposure.as_ref().map(|each| (each.reach, each.certain));
+    expect(&format!("{:?}", said(0)), said(0) == Some((Reach::Internet, true)), true)?;
+    expect(&format!("{:?}", said(2)), said(2) == Some((Reach::Host, true)), true)?;
+    sample.snapshot.sockets.pop();
+    sample.snapshot.sockets[1].exposure = sample.snapshot.sockets[0].exposure.clone();
     let remedy = firewall_remedy(&sample)?;
     for (lines, open) in [(&[][..], true), (&remedy.commands, false), (&remedy.undo, true)] {
         for line in lines {

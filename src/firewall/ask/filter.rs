@@ -11,6 +11,9 @@ const NFTABLES: u16 = 10 << 8;
 pub(super) const GET_TABLE: u16 = NFTABLES | 1;
 pub(super) const GET_CHAIN: u16 = NFTABLES | 4;
 pub(super) const GET_RULE: u16 = NFTABLES | 7;
+pub(super) const GET_SET: u16 = NFTABLES | 10;
+pub(super) const GET_GENERATION: u16 = NFTABLES | 16;
+const NEW_GENERATION: u16 = NFTABLES | 15;
 const NEW_TABLE: u16 = NFTABLES;
 const NEW_CHAIN: u16 = NFTABLES | 3;
 const NEW_RULE: u16 = NFTABLES | 6;
@@ -49,6 +52,12 @@ impl Table {
         matches!(self.family, 2 | 7 | 10)
             && [b"filter".as_slice(), b"nat", b"mangle", b"raw", b"security"].contains(&self.name.as_bytes())
     }
+}
+
+/// The number of the ruleset's generation, which every change raises.
+pub(super) fn generation(answer: &[u8]) -> Option<u32> {
+    let (_, body) = messages(answer).find(|(kind, _)| *kind == NEW_GENERATION)?;
+    attribute(body.get(4..)?, 1).and_then(big_u32)
 }
 
 /// The tables of a `NFT_MSG_GETTABLE` dump that can see IP packets; an unknown family can.

@@ -7,9 +7,10 @@ mod routes;
 use std::io;
 
 use self::filter::{front_ends, legacy_tables, tables, traffic_control, translates, xdp};
-use super::netlink::dump_request;
+use super::netlink::{dump_request, request};
+use super::read::set_requests;
 use super::ranges::Family;
-use crate::model::{Fact, FilterState, FrontEnd, Namespace, Routes, Snapshot, Text};
+use crate::model::{Fact, FilterState, FrontEnd, Namespace, NftablesDump, Routes, Snapshot, Text};
 use crate::source::{NetlinkError, Source};
 
 const NETLINK_ROUTE: u32 = 0;
@@ -23,6 +24,7 @@ pub fn ask(snapshot: &mut Snapshot, source: &Source) {
         namespace.filter = found.filter;
         namespace.translates = found.translates;
         namespace.front_ends = found.front_ends;
+        namespace.nftables = found.nftables;
         namespace.routes = ask_routes(source, namespace.inode);
     }
 }
@@ -31,13 +33,19 @@ struct Asked {
     filter: FilterState,
     translates: Option<bool>,
     front_ends: Vec<FrontEnd>,
+    nftables: Fact<NftablesDump>,
 }
 
 impl Asked {
     fn of(source: &Source, namespace: &Namespace) -> Self {
         match Self::try_of(source, namespace) {
             Ok(found) => found,
-            Err(why) => Self { filter: FilterState::Refused(why), translates: None, front_ends: Vec::new() },
+            Err(why) => Self {
+                filter: FilterState::Refused(why),
+                translates: None,
+                front_ends: Vec::new(),
+                nftables: Fact::Unknown,
+            },
         }
     }
 
@@ -49,19 +57,20 @@ impl Asked {
         // that "no such table" to the next questions is the kernel's word and not a closed door.
         let links = dump(source, netns, NETLINK_ROUTE, "filter-links", 18, &[0; 16])
             .map_err(|error| format!("interfaces: {error}"))?;
-        let nft = |name, kind| {
-            let answer = dump(source, netns, NETLINK_NETFILTER, name, kind, &[0; 4]);
+        let nft = |name: &str, kind| {
+            let request =
+                if kind == filter::GET_GENERATION { request(kind, &[0; 4]) } else { dump_request(kind, &[0; 4]) };
+            let answer = source.netlink(netns, NETLINK_NETFILTER, name, &request);
             or_missing(answer).map_err(|error| format!("nftables: {error}"))
         };
-        let nft_tables = tables(&nft("nft-tables", filter::GET_TABLE)?);
-        let (chains, rules) = if nft_tables.is_empty() {
-            Default::default()
-        } else {
-            (nft("nft-chains", filter::GET_CHAIN)?, nft("nft-rules", filter::GET_RULE)?)
-        };
-        let mut keepers = front_ends(&nft_tables, &chains);
+        let nftables = ask_nftables(&nft, &|request: &[u8], name: &str| {
+            source.netlink(netns, NETLINK_NETFILTER, name, request).map_err(|error| format!("nftables: {error}"))
+        })?;
+        let nft_tables = tables(nftables.tables.as_bytes());
+        let (chains, rules) = (nftables.chains.as_bytes(), nftables.rules.as_bytes());
+        let mut keepers = front_ends(&nft_tables, chains);
         let mut found: Vec<Text> = nft_tables.iter().map(filter::Table::label).collect();
-        let mut steers = translates(&rules);
+        let mut steers = translates(rules);
         for (file, program) in [("net/ip_tables_names", "iptables"), ("net/ip6_tables_names", "ip6tables")] {
             let names = match source.netns_file(netns, file) {
                 Ok(names) => legacy_tables(&names, program),
@@ -85,8 +94,57 @@ impl Asked {
         steers |= !bpf.is_empty();
         found.extend(bpf);
         let filter = if found.is_empty() { FilterState::None } else { FilterState::Some(found) };
-        Ok(Self { filter, translates: Some(steers), front_ends: keepers.into_iter().collect() })
+        let nftables = if nft_tables.is_empty() { Fact::Absent } else { Fact::Known(nftables) };
+        Ok(Self { filter, translates: Some(steers), front_ends: keepers.into_iter().collect(), nftables })
     }
+}
+
+/// A whole table, by the name under which it is recorded and the type of the request.
+type Dump<'f> = &'f dyn Fn(&str, u16) -> Result<Vec<u8>, String>;
+/// The answer to a request, and the name under which it is recorded.
+type Send<'f> = &'f dyn Fn(&[u8], &str) -> Result<Vec<u8>, String>;
+
+/// The whole ruleset, of one generation: asked again while it changes.
+fn ask_nftables(
+    ask: Dump<'_>,
+    elements: Send<'_>,
+) -> Result<NftablesDump, String> {
+    const ATTEMPTS: u32 = 4;
+    if filter::tables(&ask("nft-tables", filter::GET_TABLE)?).is_empty() {
+        return Ok(NftablesDump::default());
+    }
+    let generation = |name| ask(name, filter::GET_GENERATION).map(|answer| filter::generation(&answer));
+    for attempt in 0..ATTEMPTS {
+        let before = generation("nft-generation-before")?;
+        let found = tables_of(ask, elements);
+        let after = generation("nft-generation-after")?;
+        match found {
+            Ok(found) if before == after => return Ok(found),
+            Err(error) if before == after && attempt + 1 == ATTEMPTS => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Err("nftables: the rules change faster than they can be read".to_owned())
+}
+
+fn tables_of(
+    ask: Dump<'_>,
+    elements: Send<'_>,
+) -> Result<NftablesDump, String> {
+    let tables = ask("nft-tables", filter::GET_TABLE)?;
+    let sets = ask("nft-sets", filter::GET_SET)?;
+    let requests = set_requests(&sets);
+    let mut answers = Vec::with_capacity(requests.len());
+    for (number, request) in requests.iter().enumerate() {
+        answers.push(elements(request, &format!("nft-elements-{number}"))?.into());
+    }
+    Ok(NftablesDump {
+        tables: tables.into(),
+        chains: ask("nft-chains", filter::GET_CHAIN)?.into(),
+        rules: ask("nft-rules", filter::GET_RULE)?.into(),
+        sets: sets.into(),
+        elements: answers,
+    })
 }
 
 /// XDP programs, and interfaces where traffic control can hold packets back.

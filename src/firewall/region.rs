@@ -1,0 +1,163 @@
+//! Sets of packets as unions of products: sources × destinations × destination ports.
+
+use super::ranges::Ranges;
+
+/// The three sides of a product.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    Source,
+    Destination,
+    Port,
+}
+
+/// A product; never empty inside a `Region`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Block(pub(crate) [Ranges; 3]);
+
+impl Block {
+    fn is_empty(&self) -> bool {
+        self.0.iter().any(Ranges::is_empty)
+    }
+
+    fn and(&self, other: &Self) -> Option<Self> {
+        let both = Self(std::array::from_fn(|side| self.0[side].and(&other.0[side])));
+        (!both.is_empty()).then_some(both)
+    }
+
+    /// The one side in which it differs from another, along which both are one block.
+    fn seam(&self, other: &Self) -> Option<usize> {
+        let mut differing = (0..3).filter(|side| self.0[*side] != other.0[*side]);
+        match (differing.next(), differing.next()) {
+            (side, None) => Some(side.unwrap_or(0)),
+            (_, Some(_)) => None,
+        }
+    }
+
+    /// What is left of it: at most one piece for each side.
+    fn minus(&self, other: &Self, left: &mut Vec<Self>) {
+        if self.and(other).is_none() {
+            left.push(self.clone());
+            return;
+        }
+        let mut rest = self.clone();
+        for side in 0..3 {
+            let mut piece = rest.clone();
+            piece.0[side] = rest.0[side].minus(&other.0[side]);
+            if !piece.is_empty() {
+                left.push(piece);
+            }
+            rest.0[side] = rest.0[side].and(&other.0[side]);
+        }
+    }
+}
+
+/// A union of blocks, which may overlap.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Region(pub(crate) Vec<Block>);
+
+impl Region {
+    pub(crate) fn one(sides: [Ranges; 3]) -> Self {
+        let block = Block(sides);
+        Self(if block.is_empty() { Vec::new() } else { vec![block] })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Ten thousand rules that each drop one address make one block.
+    pub(crate) fn add(&mut self, other: Self) {
+        for block in other.0 {
+            match self.0.last_mut().and_then(|last| last.seam(&block).map(|side| (last, side))) {
+                Some((last, side)) => last.0[side] = last.0[side].union(&block.0[side]),
+                None => self.0.push(block),
+            }
+        }
+    }
+
+    pub(crate) fn and(&self, block: &Block) -> Self {
+        Self(self.0.iter().filter_map(|each| each.and(block)).collect())
+    }
+
+    pub(crate) fn minus_block(&self, block: &Block) -> Self {
+        let mut left = Vec::with_capacity(self.0.len());
+        for each in &self.0 {
+            each.minus(block, &mut left);
+        }
+        Self(left)
+    }
+
+    pub(crate) fn minus(&self, other: &Self) -> Self {
+        other.0.iter().fold(self.clone(), |left, block| if left.is_empty() { left } else { left.minus_block(block) })
+    }
+
+    /// The same set without overlaps, and with blocks joined that differ in one side.
+    pub(crate) fn disjoint(&self) -> Self {
+        let mut told = Self::default();
+        for block in &self.0 {
+            let fresh = Self(vec![block.clone()]).minus(&told);
+            told.add(fresh);
+        }
+        told.joined()
+    }
+
+    /// Joins disjoint blocks that differ in one side only.
+    fn joined(mut self) -> Self {
+        let mut index = 0;
+        while index < self.0.len() {
+            let found =
+                (0..index).find_map(|before| Some((before, self.0[before].seam(&self.0[index])?)));
+            match found {
+                Some((before, side)) => {
+                    let gone = self.0.remove(index);
+                    self.0[before].0[side] = self.0[before].0[side].union(&gone.0[side]);
+                    // The grown block may fit another one now.
+                    index = 0;
+                }
+                None => index += 1,
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::{Strategy, proptest};
+    use proptest::{prop_assert, prop_assert_eq, test_runner::Config};
+
+    fn block() -> impl Strategy<Value = Block> {
+        let side = || (0_u128..6, 0_u128..6).prop_map(|(a, b)| Ranges::new(vec![(a.min(b), a.max(b))]));
+        (side(), side(), side()).prop_map(|(a, b, c)| Block([a, b, c]))
+    }
+
+    fn region() -> impl Strategy<Value = Region> {
+        proptest::collection::vec(block(), 0..5).prop_map(Region)
+    }
+
+    fn holds(region: &Region, point: [u128; 3]) -> usize {
+        let inside = |block: &&Block| (0..3).all(|side| block.0[side].contains(point[side]));
+        region.0.iter().filter(inside).count()
+    }
+
+    proptest! {
+        #![proptest_config(Config { failure_persistence: None, cases: 60, ..Config::default() })]
+        #[test]
+        fn regions_behave_like_sets(a in region(), b in region()) {
+            let (minus, disjoint) = (a.minus(&b), a.disjoint());
+            let mut sum = a.clone();
+            sum.add(b.clone());
+            for x in 0..6 {
+                for y in 0..6 {
+                    for z in 0..6 {
+                        let at = |region: &Region| holds(region, [x, y, z]);
+                        prop_assert_eq!(at(&minus) > 0, at(&a) > 0 && at(&b) == 0);
+                        prop_assert_eq!(at(&disjoint), usize::from(at(&a) > 0));
+                        prop_assert!((at(&sum) > 0) == (at(&a) + at(&b) > 0));
+                    }
+                }
+            }
+        }
+    }
+}
