@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use super::evaluate::{Judged, Question, judge};
 use super::place::Place;
 use super::ranges::{Family, Ranges};
-use super::evaluate::{Judged, Question, judge};
 use super::ways::{Bind, Bound, Ports, Transport, Way, echoes, forwarded, through_rules, ways};
 use crate::model::{
     Endpoint, Entry, Exposure, FilterState, Gap, Namespace, NamespaceId, Path, PortRange, Protocol, Reach,
@@ -152,7 +152,8 @@ fn network(socket: &Socket, transport: Transport, dual: bool) -> Receives {
         | Protocol::Bluetooth
         | Protocol::Other(_) => socket.protocol_number.and_then(|number| u8::try_from(number).ok()),
     };
-    let bind = Bind { bound: families, maybe_v4, transport, protocol, device: socket.interface, maybe_device };
+    let bind =
+        Bind { bound: families, maybe_v4, transport, protocol, device: socket.interface, maybe_device };
     Receives::Network(bind, socket.protocol.has_ports().then_some(port))
 }
 

@@ -19,7 +19,7 @@ impl Block {
         self.0.iter().any(Ranges::is_empty)
     }
 
-    fn and(&self, other: &Self) -> Option<Self> {
+    pub(crate) fn and(&self, other: &Self) -> Option<Self> {
         let both = Self(std::array::from_fn(|side| self.0[side].and(&other.0[side])));
         (!both.is_empty()).then_some(both)
     }
@@ -88,7 +88,10 @@ impl Region {
     }
 
     pub(crate) fn minus(&self, other: &Self) -> Self {
-        other.0.iter().fold(self.clone(), |left, block| if left.is_empty() { left } else { left.minus_block(block) })
+        other
+            .0
+            .iter()
+            .fold(self.clone(), |left, block| if left.is_empty() { left } else { left.minus_block(block) })
     }
 
     /// The same set without overlaps, and with blocks joined that differ in one side.
@@ -105,8 +108,7 @@ impl Region {
     fn joined(mut self) -> Self {
         let mut index = 0;
         while index < self.0.len() {
-            let found =
-                (0..index).find_map(|before| Some((before, self.0[before].seam(&self.0[index])?)));
+            let found = (0..index).find_map(|before| Some((before, self.0[before].seam(&self.0[index])?)));
             match found {
                 Some((before, side)) => {
                     let gone = self.0.remove(index);

@@ -111,19 +111,57 @@ pub(crate) type Register = usize;
 /// One expression of a rule, over registers as the kernel has them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
-    Payload { to: Register, header: Header, offset: u32, length: usize },
-    Meta { to: Register, key: Meta },
+    Payload {
+        to: Register,
+        header: Header,
+        offset: u32,
+        length: usize,
+    },
+    Meta {
+        to: Register,
+        key: Meta,
+    },
     /// The state of the connection.
-    CtState { to: Register },
+    CtState {
+        to: Register,
+    },
     /// Type of the destination (`true`) or source address.
-    AddressType { to: Register, destination: bool },
+    AddressType {
+        to: Register,
+        destination: bool,
+    },
     /// Loads something nobody can know beforehand, or may end the rule.
-    Load { to: Register, length: usize },
-    Bitwise { from: Register, to: Register, mask: Vec<u8>, xor: Vec<u8> },
-    Compare { from: Register, how: Compare, value: Vec<u8> },
-    Range { from: Register, inverted: bool, first: Vec<u8>, last: Vec<u8> },
-    Lookup { from: Register, set: Vec<u8>, inverted: bool, to: Option<Target> },
-    Constant { to: Register, value: Vec<u8> },
+    Load {
+        to: Register,
+        length: usize,
+    },
+    Bitwise {
+        from: Register,
+        to: Register,
+        mask: Vec<u8>,
+        xor: Vec<u8>,
+    },
+    Compare {
+        from: Register,
+        how: Compare,
+        value: Vec<u8>,
+    },
+    Range {
+        from: Register,
+        inverted: bool,
+        first: Vec<u8>,
+        last: Vec<u8>,
+    },
+    Lookup {
+        from: Register,
+        set: Vec<u8>,
+        inverted: bool,
+        to: Option<Target>,
+    },
+    Constant {
+        to: Register,
+        value: Vec<u8>,
+    },
     Verdict(Verdict),
     /// An extension of iptables that could be read.
     Extension(Extension),

@@ -407,7 +407,15 @@ pub(crate) fn through_rules(place: &Place, way: &Way, judged: &Judged, port: Opt
         for Block([sources, destinations, _]) in region.0 {
             let gate = &place.gates[way.gate];
             let reach = reach(place, gate, way.family, &destinations, way.ports, &sources);
-            found.push(Way { gate: way.gate, family: way.family, destinations, ports: way.ports, sources, verdict, reach });
+            found.push(Way {
+                gate: way.gate,
+                family: way.family,
+                destinations,
+                ports: way.ports,
+                sources,
+                verdict,
+                reach,
+            });
         }
     }
     found

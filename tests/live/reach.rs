@@ -414,9 +414,8 @@ fn connects(probes: &[(usize, &Probe)], patience: Duration) -> Vec<(usize, Owned
                     }
                 })
             });
-            match started {
-                Ok(fd) => open.push((*number, fd)),
-                Err(_) => {}
+            if let Ok(fd) = started {
+                open.push((*number, fd));
             }
         }
         let end = Instant::now() + patience;
@@ -519,7 +518,9 @@ fn agrees(default_route: bool) -> Outcome {
         return Err(Stop::Fail("a filter in a new namespace".to_owned()));
     }
     let got_in = bench.ask_kernel(Duration::from_millis(900))?;
-    let count = bench.judge(&snapshot, &found, &got_in, |spec, to| spec.address.is_ipv6() && to.is_ipv4() && to.is_multicast())?;
+    let count = bench.judge(&snapshot, &found, &got_in, |spec, to| {
+        spec.address.is_ipv6() && to.is_ipv4() && to.is_multicast()
+    })?;
     println!("{count}");
     if count.open * 10 < count.all {
         return Err(Stop::Fail(format!("the laboratory is broken: {count}")));

@@ -4,12 +4,16 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 
 use crate::lab::{Need, Netns, Outcome, Stop, find_program, output, trial};
 use crate::reach::{Bench, Count, Kind, Spec, Town};
+
+/// Laboratories at work at once.
+const WORKERS: u64 = 4;
 
 pub(crate) fn trials() -> Vec<Trial> {
     const NEEDS: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft")];
@@ -38,7 +42,10 @@ fn settle(town: &Town) -> Outcome {
     ];
     for (netns, far, near, theirs, ours) in sides {
         let (there, here) = (hardware(netns, far)?, hardware(&town.host, near)?);
-        let links = [town.link_local(netns, far)?.ip().to_string(), town.link_local(&town.host, near)?.ip().to_string()];
+        let links = [
+            town.link_local(netns, far)?.ip().to_string(),
+            town.link_local(&town.host, near)?.ip().to_string(),
+        ];
         for address in theirs.into_iter().chain([links[0].as_str(), "169.254.7.9"]) {
             town.host.ip(&format!("neigh replace {address} lladdr {there} dev {near} nud permanent"))?;
         }
@@ -57,49 +64,95 @@ fn hardware(netns: &Netns, device: &str) -> Outcome<String> {
     Ok(after.split(' ').next().unwrap_or_default().to_owned())
 }
 
+/// How many rulesets are tried: some seconds' worth at every landing.
+fn rounds() -> u64 {
+    match std::env::var("SOCKWARDEN_TIER").as_deref() {
+        Ok("long") => 2_000,
+        Ok("soak") => 20_000,
+        _ => 100,
+    }
+}
+
+/// What came of the rulesets that one worker tried.
+#[derive(Default)]
+struct Tried {
+    sum: Count,
+    refused: u64,
+    wrong: Vec<String>,
+}
+
 fn generated() -> Outcome {
-    let number = |name: &str, otherwise: u64| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-    };
-    let (first, rounds) = (number("SOCKWARDEN_SEED", 1), number("SOCKWARDEN_ROUNDS", 12));
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("SOCKWARDEN_SEED").unwrap_or(1);
+    let rounds = number("SOCKWARDEN_ROUNDS").unwrap_or_else(rounds);
+    let next = AtomicU64::new(first);
+    // Mostly they wait for packets that never come.
+    let workers: Vec<Outcome<Tried>> = std::thread::scope(|scope| {
+        let work = || compare(&next, first + rounds);
+        let threads: Vec<_> = (0..WORKERS.min(rounds)).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut all = Tried::default();
+    for tried in workers {
+        let tried = tried?;
+        all.sum.all += tried.sum.all;
+        all.sum.open += tried.sum.open;
+        all.sum.unknown += tried.sum.unknown;
+        all.refused += tried.refused;
+        all.wrong.extend(tried.wrong);
+    }
+    let Tried { sum, refused, wrong } = all;
+    println!("{rounds} rulesets from seed {first}, {refused} refused by nft: {sum}");
+    if !wrong.is_empty() {
+        let some = wrong[..wrong.len().min(3)].join("\n\n");
+        return Err(Stop::Fail(format!("{} rulesets: {some}", wrong.len())));
+    }
+    // Some of what the grammar makes contradicts itself; most must not.
+    if refused * 4 > rounds || sum.unknown * 50 > sum.all {
+        return Err(Stop::Fail(format!("{refused} refused, {sum}")));
+    }
+    Ok(())
+}
+
+/// Takes seeds until there are none left.
+fn compare(next: &AtomicU64, end: u64) -> Outcome<Tried> {
     let bench = Bench::new(true, specs)?;
     settle(&bench.town)?;
-    let mut sum = Count::default();
-    let (mut refused, mut wrong) = (0, Vec::new());
-    for seed in first..first + rounds {
+    let verbose = std::env::var_os("SOCKWARDEN_DOUBTS").is_some();
+    let mut tried = Tried::default();
+    loop {
+        let seed = next.fetch_add(1, Relaxed);
+        if seed >= end {
+            return Ok(tried);
+        }
         let ruleset = Generator(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1).ruleset();
         if !load(&bench.town.host, &ruleset)? {
-            refused += 1;
+            tried.refused += 1;
             continue;
         }
         let (snapshot, found) = bench.look()?;
         let got_in = bench.ask_kernel(Duration::from_millis(250))?;
         match bench.judge(&snapshot, &found, &got_in, |_: &Spec, _: IpAddr| true) {
             Ok(count) => {
-                sum.all += count.all;
-                sum.open += count.open;
-                sum.unknown += count.unknown;
+                if verbose && count.unknown > 0 {
+                    println!("seed {seed}: {count}\n{ruleset}");
+                }
+                tried.sum.all += count.all;
+                tried.sum.open += count.open;
+                tried.sum.unknown += count.unknown;
             }
-            Err(Stop::Fail(why)) => wrong.push(format!("seed {seed}: {why}\n{ruleset}")),
+            Err(Stop::Fail(why)) => tried.wrong.push(format!("seed {seed}: {why}\n{ruleset}")),
             Err(other) => return Err(other),
         }
     }
-    println!("{rounds} rulesets from seed {first}, {refused} refused by nft: {sum}");
-    if !wrong.is_empty() {
-        return Err(Stop::Fail(format!("{} rulesets: {}", wrong.len(), wrong[..wrong.len().min(3)].join("\n\n"))));
-    }
-    // Some of what the grammar makes contradicts itself; most must not.
-    if refused * 4 > rounds || sum.unknown * 4 > sum.all {
-        return Err(Stop::Fail(format!("{refused} refused, {sum}")));
-    }
-    Ok(())
 }
 
 /// Replaces the ruleset of a namespace of our own. False when nft refuses the text.
 fn load(host: &Netns, ruleset: &str) -> Outcome<bool> {
     let nft = find_program("nft").ok_or("nft")?;
     output(host.command(&nft)?.args(["flush", "ruleset"]))?;
-    let mut child = host.command(&nft)?.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child =
+        host.command(&nft)?.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     child.stdin.take().ok_or("no pipe")?.write_all(ruleset.as_bytes())?;
     let done = child.wait_with_output()?;
     if !done.status.success() {
@@ -140,13 +193,17 @@ impl Generator {
 
     fn table(&mut self, family: &str, number: u64) -> String {
         let mut text = format!("table {family} t{number} {{\n");
-        text.push_str("set ports { type inet_service; flags interval; elements = { 22, 80-100, 8000-9000 }; }\n");
+        text.push_str(
+            "set ports { type inet_service; flags interval; elements = { 22, 80-100, 8000-9000 }; }\n",
+        );
         if family != "ip6" {
             text.push_str("set near { type ipv4_addr; flags interval; elements = { 192.168.0.0/16, 8.0.0.0/8, 127.0.0.1 }; }\n");
             text.push_str("set pairs { type ipv4_addr . inet_service; flags interval; elements = { 203.0.113.0/24 . 22-80, 192.168.7.9 . 443 }; }\n");
         }
         if family != "ip" {
-            text.push_str("set far { type ipv6_addr; flags interval; elements = { 2001:db8:1::/64, fe80::/10 }; }\n");
+            text.push_str(
+                "set far { type ipv6_addr; flags interval; elements = { 2001:db8:1::/64, fe80::/10 }; }\n",
+            );
         }
         for chain in ["c2", "c1"] {
             text.push_str(&format!("chain {chain} {{\n"));
@@ -163,12 +220,18 @@ impl Generator {
             }
             let priority = self.pick(&["-300", "-150", "0", "10"]);
             let policy = self.pick(&["accept", "accept", "drop"]);
-            text.push_str(&format!("chain {hook} {{\ntype filter hook {hook} priority {priority}; policy {policy};\n"));
+            text.push_str(&format!(
+                "chain {hook} {{\ntype filter hook {hook} priority {priority}; policy {policy};\n"
+            ));
             if self.chance(60) {
                 text.push_str("ct state established,related accept\n");
             }
             if self.chance(50) {
-                text.push_str(if hook == "input" { "iifname \"lo\" accept\n" } else { "meta l4proto tcp accept\n" });
+                text.push_str(if hook == "input" {
+                    "iifname \"lo\" accept\n"
+                } else {
+                    "meta l4proto tcp accept\n"
+                });
             }
             for _ in 0..2 + self.below(7) {
                 text.push_str(&self.rule(family, hook, &["jump c1", "goto c1", "jump c2"]));
@@ -190,11 +253,15 @@ impl Generator {
         for _ in 0..1 + self.below(3) {
             parts.push(self.matching(family, hook, version, carrier));
         }
-        if self.chance(12) && !parts.iter().any(|part| part.contains("l4proto") || part.contains("th dport")) {
+        if self.chance(12) && !parts.iter().any(|part| part.contains("l4proto") || part.contains("th dport"))
+        {
             let first = if jumps.is_empty() { "accept" } else { jumps[0] };
-            let map = self.pick(&["PROTO dport vmap { 22 : accept, 80-90 : drop, 443 : FIRST }",
-                "PROTO dport vmap { 53 : accept, 123 : drop }", "ct state vmap { new : FIRST, established : accept }",
-                "meta l4proto vmap { tcp : FIRST, udp : accept }"]);
+            let map = self.pick(&[
+                "PROTO dport vmap { 22 : accept, 80-90 : drop, 443 : FIRST }",
+                "PROTO dport vmap { 53 : accept, 123 : drop }",
+                "ct state vmap { new : FIRST, established : accept }",
+                "meta l4proto vmap { tcp : FIRST, udp : accept }",
+            ]);
             parts.push(map.replace("FIRST", first).replace("PROTO", carrier));
             return format!("{}\n", parts.join(" "));
         }
@@ -212,10 +279,32 @@ impl Generator {
 
     fn matching(&mut self, family: &str, hook: &str, version: &str, carrier: &str) -> String {
         let not = if self.chance(25) { "!= " } else { "" };
-        let four = ["192.168.7.9", "8.8.8.8", "203.0.113.0/24", "10.0.0.0/8", "192.168.0.0/20", "127.0.0.0/8",
-            "8.0.0.0-9.255.255.255", "{ 8.8.8.8, 192.168.7.0/24 }", "@near"];
-        let six = ["2001:db8:1::9", "fd07::/64", "fe80::/10", "2a00::/11", "::1", "{ 2a00::8, fd07::9 }", "@far"];
-        let ports = ["22", "80", "443", "1-1023", "{ 22, 443, 8080 }", "{ 53, 100-200 }", "8080", "@ports", "< 100", "> 1000", "!= 22"];
+        let four = [
+            "192.168.7.9",
+            "8.8.8.8",
+            "203.0.113.0/24",
+            "10.0.0.0/8",
+            "192.168.0.0/20",
+            "127.0.0.0/8",
+            "8.0.0.0-9.255.255.255",
+            "{ 8.8.8.8, 192.168.7.0/24 }",
+            "@near",
+        ];
+        let six =
+            ["2001:db8:1::9", "fd07::/64", "fe80::/10", "2a00::/11", "::1", "{ 2a00::8, fd07::9 }", "@far"];
+        let ports = [
+            "22",
+            "80",
+            "443",
+            "1-1023",
+            "{ 22, 443, 8080 }",
+            "{ 53, 100-200 }",
+            "8080",
+            "@ports",
+            "< 100",
+            "> 1000",
+            "!= 22",
+        ];
         let kind = self.below(17);
         match kind {
             0..=3 if version == "ip" => {
@@ -229,13 +318,24 @@ impl Generator {
             4..=7 => format!("{carrier} dport {}", self.pick(&ports)),
             8 => format!("meta l4proto {carrier}"),
             9 | 10 if hook != "output" && hook != "postrouting" => {
-                format!("iifname {not}{}", self.pick(&["\"lo\"", "\"wan0\"", "\"lan0\"", "\"wan*\"", "{ \"lo\", \"lan0\" }"]))
+                format!(
+                    "iifname {not}{}",
+                    self.pick(&["\"lo\"", "\"wan0\"", "\"lan0\"", "\"wan*\"", "{ \"lo\", \"lan0\" }"])
+                )
             }
-            11 => format!("ct state {not}{}", self.pick(&["new", "established", "invalid", "{ new, established }"])),
-            12 => format!("fib daddr type {not}{}", self.pick(&["local", "broadcast", "multicast", "{ local, broadcast }"])),
+            11 => format!(
+                "ct state {not}{}",
+                self.pick(&["new", "established", "invalid", "{ new, established }"])
+            ),
+            12 => format!(
+                "fib daddr type {not}{}",
+                self.pick(&["local", "broadcast", "multicast", "{ local, broadcast }"])
+            ),
             13 if version == "ip" => format!("ip saddr . {carrier} dport @pairs"),
             13 => format!("ip6 saddr . {carrier} dport {{ 2001:db8:1::9 . 53, fd07::9 . 443 }}"),
-            14 if family == "inet" => format!("meta nfproto {}", if version == "ip" { "ipv4" } else { "ipv6" }),
+            14 if family == "inet" => {
+                format!("meta nfproto {}", if version == "ip" { "ipv4" } else { "ipv6" })
+            }
             15 if self.chance(50) => "meta mark 0".to_owned(),
             15 if self.chance(20) => "limit rate 1/second".to_owned(),
             16 if carrier == "tcp" => "tcp flags syn / fin,syn,rst,ack".to_owned(),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use sockwarden::finding::Remedy;
-use sockwarden::firewall::{ask, expose};
 use sockwarden::firewall::suggest::remedies;
+use sockwarden::firewall::{ask, expose};
 use sockwarden::model::sample::{Sample, interface};
 use sockwarden::model::{Fact, FrontEnd, InterfaceKind, NamespaceId, Protocol, Reach, State};
 use sockwarden::source::{NetnsPlace, Source};
@@ -253,7 +253,9 @@ fn ufw() -> Outcome {
     // What ufw lets in is certain, and what it denies too.
     sample.listener("[::]:8081", Reach::Internet, &[]).v6only = Some(false);
     expose(&mut sample.snapshot, None);
-    let said = |index: usize| sample.snapshot.sockets[index].exposure.as_ref().map(|each| (each.reach, each.certain));
+    let said = |index: usize| {
+        sample.snapshot.sockets[index].exposure.as_ref().map(|each| (each.reach, each.certain))
+    };
     expect(&format!("{:?}", said(0)), said(0) == Some((Reach::Internet, true)), true)?;
     expect(&format!("{:?}", said(2)), said(2) == Some((Reach::Host, true)), true)?;
     sample.snapshot.sockets.pop();

@@ -8,8 +8,8 @@ use std::io;
 
 use self::filter::{front_ends, legacy_tables, tables, traffic_control, translates, xdp};
 use super::netlink::{dump_request, request};
-use super::read::set_requests;
 use super::ranges::Family;
+use super::read::set_requests;
 use crate::model::{Fact, FilterState, FrontEnd, Namespace, NftablesDump, Routes, Snapshot, Text};
 use crate::source::{NetlinkError, Source};
 
@@ -58,13 +58,18 @@ impl Asked {
         let links = dump(source, netns, NETLINK_ROUTE, "filter-links", 18, &[0; 16])
             .map_err(|error| format!("interfaces: {error}"))?;
         let nft = |name: &str, kind| {
-            let request =
-                if kind == filter::GET_GENERATION { request(kind, &[0; 4]) } else { dump_request(kind, &[0; 4]) };
+            let request = if kind == filter::GET_GENERATION {
+                request(kind, &[0; 4])
+            } else {
+                dump_request(kind, &[0; 4])
+            };
             let answer = source.netlink(netns, NETLINK_NETFILTER, name, &request);
             or_missing(answer).map_err(|error| format!("nftables: {error}"))
         };
         let nftables = ask_nftables(&nft, &|request: &[u8], name: &str| {
-            source.netlink(netns, NETLINK_NETFILTER, name, request).map_err(|error| format!("nftables: {error}"))
+            source
+                .netlink(netns, NETLINK_NETFILTER, name, request)
+                .map_err(|error| format!("nftables: {error}"))
         })?;
         let nft_tables = tables(nftables.tables.as_bytes());
         let (chains, rules) = (nftables.chains.as_bytes(), nftables.rules.as_bytes());
@@ -105,10 +110,7 @@ type Dump<'f> = &'f dyn Fn(&str, u16) -> Result<Vec<u8>, String>;
 type Send<'f> = &'f dyn Fn(&[u8], &str) -> Result<Vec<u8>, String>;
 
 /// The whole ruleset, of one generation: asked again while it changes.
-fn ask_nftables(
-    ask: Dump<'_>,
-    elements: Send<'_>,
-) -> Result<NftablesDump, String> {
+fn ask_nftables(ask: Dump<'_>, elements: Send<'_>) -> Result<NftablesDump, String> {
     const ATTEMPTS: u32 = 4;
     if filter::tables(&ask("nft-tables", filter::GET_TABLE)?).is_empty() {
         return Ok(NftablesDump::default());
@@ -127,10 +129,7 @@ fn ask_nftables(
     Err("nftables: the rules change faster than they can be read".to_owned())
 }
 
-fn tables_of(
-    ask: Dump<'_>,
-    elements: Send<'_>,
-) -> Result<NftablesDump, String> {
+fn tables_of(ask: Dump<'_>, elements: Send<'_>) -> Result<NftablesDump, String> {
     let tables = ask("nft-tables", filter::GET_TABLE)?;
     let sets = ask("nft-sets", filter::GET_SET)?;
     let requests = set_requests(&sets);

@@ -24,10 +24,10 @@ pub(super) fn matching(name: &[u8], revision: u32, data: &[u8]) -> Step {
         }),
         (b"multiport", 1) => multiport(data),
         (b"conntrack", 3) => conntrack(data),
-        (b"state", 0) => data.get(..4).and_then(|mask| mask.try_into().ok()).map(|mask| Extension::State {
-            mask: u32::from_ne_bytes(mask),
-            inverted: false,
-        }),
+        (b"state", 0) => data
+            .get(..4)
+            .and_then(|mask| mask.try_into().ok())
+            .map(|mask| Extension::State { mask: u32::from_ne_bytes(mask), inverted: false }),
         (b"addrtype", 1) => address_type(data),
         _ => None,
     };

@@ -98,7 +98,8 @@ fn base(attributes: &[u8], family: TableFamily) -> Option<Option<Base>> {
         (_, 4) => Hook::Postrouting,
         _ => return None,
     };
-    let mut devices: Vec<Vec<u8>> = attribute(nested, 3).map(|name| text(name).to_vec()).into_iter().collect();
+    let mut devices: Vec<Vec<u8>> =
+        attribute(nested, 3).map(|name| text(name).to_vec()).into_iter().collect();
     if let Some(list) = attribute(nested, 4) {
         devices.extend(super::super::netlink::attributes(list).map(|(_, name)| text(name).to_vec()));
     }
@@ -118,7 +119,10 @@ fn set(attributes: &[u8]) -> Option<Set> {
     let length = attribute(attributes, 5).and_then(big_u32)? as usize;
     let parts = attribute(attributes, 9).and_then(|description| attribute(description, 2)).map(|list| {
         let lengths = super::super::netlink::attributes(list);
-        lengths.filter_map(|(_, field)| attribute(field, 1).and_then(big_u32)).map(|bytes| bytes as usize).collect()
+        lengths
+            .filter_map(|(_, field)| attribute(field, 1).and_then(big_u32))
+            .map(|bytes| bytes as usize)
+            .collect()
     });
     Some(Set {
         intervals: flags & INTERVAL != 0,
@@ -151,7 +155,8 @@ fn elements(tables: &mut [Table], answer: &[u8]) -> Option<()> {
             let key = |wanted| Some(attribute(attribute(element, wanted)?, 1)?.to_vec());
             let first: Vec<u8> = key(1)?;
             let last = key(10);
-            let whole = first.len() == set.length && last.as_ref().is_none_or(|last| last.len() == set.length);
+            let whole =
+                first.len() == set.length && last.as_ref().is_none_or(|last| last.len() == set.length);
             if !whole {
                 set.partial = true;
                 continue;
@@ -160,7 +165,11 @@ fn elements(tables: &mut [Table], answer: &[u8]) -> Option<()> {
                 // Marked by an empty interval until all are there.
                 set.elements.push(Element { last: Vec::new(), first, verdict: None });
             } else {
-                set.elements.push(Element { last: last.unwrap_or_else(|| first.clone()), first, verdict: decided });
+                set.elements.push(Element {
+                    last: last.unwrap_or_else(|| first.clone()),
+                    first,
+                    verdict: decided,
+                });
             }
         }
     }

@@ -1,0 +1,334 @@
+//! Which packets fulfil a condition on what a register holds.
+
+use super::Walk;
+use super::step::Byte;
+use crate::firewall::classes::Classes;
+use crate::firewall::place::of_interface;
+use crate::firewall::ranges::{Family, Ranges};
+use crate::firewall::region::{Block, Region, Side};
+use crate::firewall::ruleset::{Compare, Extension};
+
+/// Types of addresses (`<linux/rtnetlink.h>`).
+const UNICAST: u32 = 1;
+const LOCAL: u32 = 2;
+const BROADCAST: u32 = 3;
+const ANYCAST: u32 = 4;
+const MULTICAST: u32 = 5;
+
+/// Which packets fulfil a condition.
+#[derive(Clone, Debug)]
+pub(super) enum Condition {
+    Always,
+    Never,
+    /// Nobody can tell.
+    Maybe,
+    /// Nobody outside of `may`, everybody inside of `must`.
+    Within {
+        may: Box<Block>,
+        must: Option<Box<Block>>,
+    },
+    /// Nobody inside of `must`, everybody outside of `may`.
+    Outside {
+        may: Box<Block>,
+        must: Option<Box<Block>>,
+    },
+}
+
+impl Walk<'_> {
+    pub(super) fn compare(&self, bytes: &[Byte], how: Compare, value: &[u8]) -> Condition {
+        let (zeros, ones) = (vec![0; value.len()], vec![0xff; value.len()]);
+        match how {
+            Compare::Equal => self.interval(bytes, value, value),
+            Compare::NotEqual => not(self.interval(bytes, value, value)),
+            Compare::LessOrEqual => self.interval(bytes, &zeros, value),
+            Compare::GreaterOrEqual => self.interval(bytes, value, &ones),
+            Compare::Greater => not(self.interval(bytes, &zeros, value)),
+            Compare::Less => not(self.interval(bytes, value, &ones)),
+        }
+    }
+
+    /// Which packets have a value between two, in the order of bytes.
+    pub(super) fn interval(&self, bytes: &[Byte], first: &[u8], last: &[u8]) -> Condition {
+        if bytes.len() != first.len() || first.len() != last.len() {
+            return Condition::Maybe;
+        }
+        if first == last {
+            return self.equal(bytes, first);
+        }
+        let known: Option<Vec<u8>> = bytes
+            .iter()
+            .map(|byte| match byte {
+                Byte::Known(byte) => Some(*byte),
+                Byte::Part(..) | Byte::Kind(..) | Byte::Flags(_) | Byte::Unknown => None,
+            })
+            .collect();
+        if let Some(known) = known {
+            let inside = first <= known.as_slice() && known.as_slice() <= last;
+            return if inside { Condition::Always } else { Condition::Never };
+        }
+        let Some(Byte::Part(side, 0, 0xff)) = bytes.first().copied() else { return Condition::Maybe };
+        let whole = (0_u8..).zip(bytes).all(|(index, byte)| *byte == Byte::Part(side, index, 0xff));
+        if !whole {
+            return Condition::Maybe;
+        }
+        let width = self.width(side);
+        self.within(side, Ranges::new(vec![(padded(first, width, 0), padded(last, width, 0xff))]), true)
+    }
+
+    pub(super) fn width(&self, side: Side) -> usize {
+        match (side, self.question.family) {
+            (Side::Port, _) => 2,
+            (_, Family::V4) => 4,
+            (_, Family::V6) => 16,
+        }
+    }
+
+    pub(super) fn within(&self, side: Side, range: Ranges, sure: bool) -> Condition {
+        let must = if sure { range.clone() } else { Ranges::default() };
+        self.between(side, must, range)
+    }
+
+    /// Nobody outside of `may`, everybody inside of `must`.
+    fn between(&self, side: Side, must: Ranges, may: Ranges) -> Condition {
+        if may.is_empty() {
+            return Condition::Never;
+        }
+        let surely = (!must.is_empty()).then(|| Box::new(self.block(side, must)));
+        Condition::Within { must: surely, may: Box::new(self.block(side, may)) }
+    }
+
+    fn block(&self, side: Side, range: Ranges) -> Block {
+        let all = self.question.family.all();
+        let mut sides = [all.clone(), all, Ranges::new(vec![(0, u16::MAX.into())])];
+        sides[side as usize] = range;
+        Block(sides)
+    }
+
+    /// Equality byte by byte: what is known must agree, parts of a side make a prefix of it.
+    pub(super) fn equal(&self, bytes: &[Byte], value: &[u8]) -> Condition {
+        let mut sure = true;
+        let mut prefixes: [Option<(u128, u128)>; 3] = [None; 3]; // mask, value
+        let mut kinds: [Option<[u8; 4]>; 2] = [None; 2];
+        for (byte, &wanted) in bytes.iter().zip(value) {
+            match *byte {
+                Byte::Known(known) if known != wanted => return Condition::Never,
+                Byte::Known(_) => {}
+                // Bits that must be there, or must not.
+                Byte::Flags(flags) if (flags ^ wanted) & 0x3f != 0 => return Condition::Never,
+                Byte::Flags(_) | Byte::Unknown => sure = false,
+                Byte::Part(_, _, mask) if wanted & !mask != 0 => return Condition::Never,
+                Byte::Part(side, index, mask) => {
+                    let shift = 8 * (self.width(side) - 1 - usize::from(index));
+                    let (masks, values) = prefixes[side as usize].get_or_insert((0, 0));
+                    // The same bits asked twice in one value: merged loads never do that.
+                    if *masks & (u128::from(mask) << shift) != 0 {
+                        return Condition::Maybe;
+                    }
+                    *masks |= u128::from(mask) << shift;
+                    *values |= u128::from(wanted) << shift;
+                }
+                Byte::Kind(side, index) => {
+                    kinds[side as usize & 1].get_or_insert([0; 4])[usize::from(index)] = wanted;
+                }
+            }
+        }
+        let mut condition = if sure { Condition::Always } else { Condition::Maybe };
+        for side in [Side::Source, Side::Destination, Side::Port] {
+            if let Some((mask, value)) = prefixes[side as usize] {
+                let bits = 8 * self.width(side);
+                let all = if bits == 128 { u128::MAX } else { (1 << bits) - 1 };
+                let wild = all & !mask;
+                // Ones, then zeros: a prefix, and its values one range.
+                let prefix = wild & wild.wrapping_add(1) == 0;
+                let range = if prefix {
+                    Ranges::new(vec![(value, value | wild)])
+                } else {
+                    Ranges::new(vec![(0, all)])
+                };
+                condition = both(condition, self.within(side, range, prefix));
+            }
+            if let Some(kind) = kinds.get(side as usize).copied().flatten() {
+                let one = self.kind(side, u32::from_ne_bytes(kind));
+                condition = both(condition, one);
+            }
+        }
+        condition
+    }
+
+    /// Addresses of a type, as the routing tables have them (`inet_dev_addr_type`,
+    /// `nft_fib6_eval_type`).
+    pub(super) fn kind(&self, side: Side, kind: u32) -> Condition {
+        match self.question.family {
+            Family::V4 => self.kind_v4(side, kind),
+            Family::V6 => self.kind_v6(side, kind),
+        }
+    }
+
+    fn kind_v4(&self, side: Side, kind: u32) -> Condition {
+        let classes = Classes::of(Family::V4);
+        let local = &self.place.local[Family::V4 as usize];
+        let broad =
+            self.place.broadcast[Family::V4 as usize].union(&classes.broadcast).union(&classes.unspecified);
+        let set = match kind {
+            UNICAST => [local, &broad, &classes.multicast]
+                .into_iter()
+                .fold(Family::V4.all(), |left, set| left.minus(set)),
+            LOCAL => local.minus(&classes.multicast),
+            BROADCAST => broad.minus(local),
+            ANYCAST => return Condition::Never,
+            MULTICAST => classes.multicast.clone(),
+            _ => return Condition::Maybe,
+        };
+        self.within(side, set, true)
+    }
+
+    /// What no route leads to is of the type "unreachable", and with rules between tables nobody
+    /// can tell. A link-local address is looked up on the interface of the packet: there it is local
+    /// or not; on loopback, and on the way out, it may have any type.
+    fn kind_v6(&self, side: Side, kind: u32) -> Condition {
+        let classes = Classes::of(Family::V6);
+        let index = Family::V6 as usize;
+        let (local, anycast) = (&self.place.local[index], &self.place.broadcast[index]);
+        let link = &classes.link;
+        let known = self.arrives() && !self.loopback() && self.gate.master.is_none();
+        let near = of_interface(&self.place.owned[index], self.gate.index).and(link);
+        // Local, and may be local.
+        let (here, perhaps) = if known { (near.clone(), near) } else { (Ranges::default(), link.clone()) };
+        let (must, may) = match kind {
+            UNICAST => {
+                let never = [local, anycast, &classes.multicast, &here];
+                let may = never
+                    .into_iter()
+                    .fold(Family::V6.all(), |left, set| left.minus(set))
+                    .union(&perhaps.minus(&here));
+                let routed =
+                    if self.place.policy { Ranges::default() } else { self.place.answerable[index].clone() };
+                (may.and(&routed).minus(link).minus(&classes.martian).minus(&classes.unspecified), may)
+            }
+            LOCAL => {
+                let plain = local.minus(link).minus(&classes.multicast);
+                (plain.union(&here), plain.union(&perhaps))
+            }
+            ANYCAST => (anycast.minus(link), anycast.union(link)),
+            MULTICAST => (Ranges::default(), classes.multicast.clone()),
+            // Only an IPv4 address can be of this type.
+            BROADCAST => return Condition::Never,
+            _ => return Condition::Maybe,
+        };
+        self.between(side, must, may)
+    }
+
+    pub(super) fn extension(&self, extension: &Extension, here: Region, rest: &mut Region) -> Region {
+        let ports = |list: &[(u16, u16)]| {
+            Ranges::new(list.iter().map(|(first, last)| ((*first).into(), (*last).into())).collect())
+        };
+        let everything = |list: &[(u16, u16)]| list == [(0, u16::MAX)];
+        let mut conditions: Vec<(Condition, bool)> = Vec::new();
+        match extension {
+            Extension::Ports { source, destination, inverted } => {
+                for (list, destination, inverted) in
+                    [(source, false, inverted[0]), (destination, true, inverted[1])]
+                {
+                    if everything(list) && !inverted {
+                        continue;
+                    }
+                    let ours = destination != self.reply && self.has_ports();
+                    let one =
+                        if ours { self.within(Side::Port, ports(list), true) } else { Condition::Maybe };
+                    conditions.push((one, inverted));
+                }
+            }
+            Extension::AnyPort { source, destination, ports: list, inverted } => {
+                let ours = *destination != self.reply && *source == self.reply && self.has_ports();
+                let one = if ours { self.within(Side::Port, ports(list), true) } else { Condition::Maybe };
+                conditions.push((one, *inverted));
+            }
+            Extension::State { mask, inverted } => {
+                let one = match self.state().map(|state| mask & state != 0) {
+                    None => Condition::Maybe,
+                    Some(true) => Condition::Always,
+                    Some(false) => Condition::Never,
+                };
+                conditions.push((one, *inverted));
+            }
+            Extension::AddressType { source, destination, inverted } => {
+                for (bits, destination, inverted) in
+                    [(*source, false, inverted[0]), (*destination, true, inverted[1])]
+                {
+                    if bits != 0 {
+                        let one = match bits.count_ones() {
+                            1 => self.kind(self.side(destination), bits.trailing_zeros()),
+                            _ => Condition::Maybe,
+                        };
+                        conditions.push((one, inverted));
+                    }
+                }
+            }
+        }
+        conditions.into_iter().fold(here, |here, (condition, inverted)| {
+            let (hit, miss) = split(here, &condition, inverted);
+            rest.add(miss);
+            hit
+        })
+    }
+}
+
+/// A number of `width` bytes from its first bytes.
+pub(super) fn padded(bytes: &[u8], width: usize, fill: u8) -> u128 {
+    (0..width).fold(0, |number, index| number << 8 | u128::from(bytes.get(index).copied().unwrap_or(fill)))
+}
+
+pub(super) fn both(a: Condition, b: Condition) -> Condition {
+    match (a, b) {
+        (Condition::Never, _) | (_, Condition::Never) => Condition::Never,
+        (Condition::Always, other) | (other, Condition::Always) => other,
+        // Intervals and equalities only are joined: an outside never comes here.
+        (Condition::Outside { .. } | Condition::Maybe, Condition::Outside { .. } | Condition::Maybe) => {
+            Condition::Maybe
+        }
+        (Condition::Outside { .. } | Condition::Maybe, Condition::Within { may, .. })
+        | (Condition::Within { may, .. }, Condition::Outside { .. } | Condition::Maybe) => {
+            Condition::Within { may, must: None }
+        }
+        (Condition::Within { may: a, must: c }, Condition::Within { may: b, must: d }) => match a.and(&b) {
+            Some(may) => {
+                let must = c.zip(d).and_then(|(c, d)| c.and(&d)).map(Box::new);
+                Condition::Within { may: Box::new(may), must }
+            }
+            None => Condition::Never,
+        },
+    }
+}
+
+pub(super) fn not(condition: Condition) -> Condition {
+    match condition {
+        Condition::Always => Condition::Never,
+        Condition::Never => Condition::Always,
+        Condition::Maybe => Condition::Maybe,
+        Condition::Within { may, must } => Condition::Outside { may, must },
+        Condition::Outside { may, must } => Condition::Within { may, must },
+    }
+}
+
+/// Those that fulfil a condition and those that do not; whoever may do either is in both.
+pub(super) fn split(region: Region, condition: &Condition, inverted: bool) -> (Region, Region) {
+    let parted = |may: &Block, must: &Option<Box<Block>>| {
+        let inside = region.and(may);
+        let outside = match must {
+            Some(must) => region.minus_block(must),
+            None => region.clone(),
+        };
+        (inside, outside)
+    };
+    let (hit, miss) = match condition {
+        Condition::Always => (region, Region::default()),
+        Condition::Never => (Region::default(), region),
+        Condition::Maybe => (region.clone(), region),
+        Condition::Within { may, must } => parted(may, must),
+        Condition::Outside { may, must } => {
+            let (inside, outside) = parted(may, must);
+            (outside, inside)
+        }
+    };
+    if inverted { (miss, hit) } else { (hit, miss) }
+}
