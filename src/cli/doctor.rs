@@ -38,7 +38,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let (sources, disagreements) =
         crossed.map(|found| (found.sources, found.disagreements)).unwrap_or_default();
     let disagreements: Vec<_> = disagreements.into_iter().map(disagreement).collect();
-    let snapshot = crate::scan::gather(&source, &super::filter::NOTHING);
+    let snapshot = crate::scan::gather(&source, &crate::model::Wants::NOTHING);
     let examination = Examination {
         host: &snapshot.host,
         taken_at: snapshot.taken_at,

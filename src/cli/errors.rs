@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::model::{Problem, Text};
+use crate::model::{Problem, Text, counted};
 
 /// The command line asks for something that does not exist or makes no sense.
 #[derive(Debug)]
@@ -47,8 +47,7 @@ pub(crate) struct Faults(pub(crate) Vec<Problem>);
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
-        write!(f, "{count} fault{} in rules or configuration", if count == 1 { "" } else { "s" })
+        write!(f, "{} in rules or configuration", counted(self.0.len(), "fault"))
     }
 }
 

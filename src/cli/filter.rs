@@ -146,9 +146,6 @@ impl Filter {
     }
 }
 
-/// Wants without anything.
-pub(crate) const NOTHING: Wants = Wants::NOTHING;
-
 impl Word {
     fn parse(bytes: &[u8], negated: bool) -> Result<Self, Usage> {
         let shown = Text::from(bytes);
@@ -372,10 +369,7 @@ impl Key {
                 Self::Pid => facts.values.push(Value::Number(process.pid)),
                 Self::Exe => facts.add(&process.exe),
                 Self::Package => facts.add(&process.package),
-                Self::Unit => {
-                    facts.unknown |= process.unit.is_unknown();
-                    process.triggers.iter().for_each(|unit| facts.push(unit));
-                }
+                Self::Unit => facts.unknown |= process.unit.is_unknown(),
                 Self::User => {
                     facts.add(&process.user);
                     facts.values.extend(process.euid.known().copied().map(Value::Number));
@@ -593,9 +587,9 @@ mod tests {
 
     #[test]
     fn only_the_facts_that_words_ask_for_are_read() {
-        let mut wants = NOTHING;
+        let mut wants = Wants::NOTHING;
         filter("proto:tcp port:22 state:listen").needs(&mut wants);
-        assert_eq!(wants, NOTHING);
+        assert_eq!(wants, Wants::NOTHING);
         filter("process:sshd").needs(&mut wants);
         assert!(wants.owners && !wants.processes && !wants.places);
     }

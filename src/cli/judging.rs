@@ -3,13 +3,57 @@
 use std::path::Path;
 use std::time::Instant;
 
+use super::args::{Judging, Manner, Sight};
 use super::errors::Faults;
+use super::exit::{Exit, Threshold};
 use super::session::{Session, Subject};
-use crate::finding::{Finding, Remedy, Suppressions};
-use crate::model::{Reach, SocketIndex};
-use crate::output::{Explained, Outcome, RuleRow, Trace};
+use crate::finding::{Finding, Remedy, Report, Suppressions};
+use crate::model::{Observation, Protocol, Reach, SocketIndex, Wants, counted};
+use crate::output::{Explained, Outcome, Question, RuleRow, Trace, View};
 use crate::rules::{self, Rule, RuleSet};
 use crate::{firewall, scan};
+
+/// A machine that the rules have judged, and the part of it that somebody asked about.
+pub(crate) struct Judged {
+    pub(crate) session: Session,
+    pub(crate) rules: RuleSet,
+    pub(crate) subject: Subject,
+    pub(crate) selection: Vec<SocketIndex>,
+    strict: bool,
+    report: Report,
+    question: Question,
+    rows: Vec<RuleRow>,
+}
+
+impl Judged {
+    /// Looks, asks every rule, and keeps what `wanted` lets through; `protocols` are those that can
+    /// be among it.
+    pub(crate) fn open(
+        manner: &Manner,
+        judging: &Judging,
+        sight: &Sight,
+        protocols: Option<Vec<Protocol>>,
+        wanted: impl Fn(&Observation<'_>) -> bool,
+    ) -> anyhow::Result<Self> {
+        let session = Session::open(manner, &judging.ground)?;
+        let scope = session.sight(sight);
+        let rules = session.rules()?;
+        let mut subject = session.look(&scope, scope.wants(Wants::EVERYTHING))?;
+        session.judge(&mut subject, &rules)?;
+        let selection = subject.select(&scope, wanted);
+        let (report, rows) = (subject.report_on(&selection), session.rule_rows(&rules));
+        let question = Question { protocols, ..scope.question() };
+        Ok(Self { session, rules, subject, selection, strict: scope.strict, report, question, rows })
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        self.subject.view(&self.report, &self.selection, &self.question, &self.rows)
+    }
+
+    pub(crate) fn end(&self, threshold: Option<Threshold>) -> Exit {
+        self.session.end(&self.view(), threshold, self.strict)
+    }
+}
 
 impl Session {
     /// The built-in rules and those of the configuration.
@@ -27,9 +71,9 @@ impl Session {
         subject.report = scan::judge(&mut subject.snapshot, self.settings.upstream(), rules, &suppressions);
         subject.settle();
         self.console.detail(&format!(
-            "{} rules, {} findings in {:.1} ms",
-            rules.rules().len(),
-            subject.report.findings.len(),
+            "{}, {} in {:.1} ms",
+            counted(rules.rules().len(), "rule"),
+            counted(subject.report.findings.len(), "finding"),
             started.elapsed().as_secs_f64() * 1e3,
         ));
         Ok(())

@@ -5,7 +5,7 @@ use clap::Args as ClapArgs;
 use super::args::{Answer, Judging, Sight, Words, forms};
 use super::errors::Usage;
 use super::exit::{Exit, Threshold};
-use super::filter::{Filter, NOTHING, explanation};
+use super::filter::{Filter, explanation};
 use super::session::Session;
 use crate::finding::Report;
 use crate::model::{Endpoint, Observation, Protocol, Role, SocketType, State, Wants};
@@ -146,7 +146,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
 
     let mut wants = match (judged, format) {
         (true, _) => Wants::EVERYTHING,
-        (false, Format::Human) => NOTHING,
+        (false, Format::Human) => Wants::NOTHING,
         (false, _) => Wants { streams: false, ..Wants::EVERYTHING },
     };
     filter.needs(&mut wants);

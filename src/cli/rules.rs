@@ -11,6 +11,7 @@ use super::exit::Exit;
 use super::judging::row;
 use super::session::Session;
 use super::settings::Settings;
+use crate::model::counted;
 use crate::output::{self, Clean, Format};
 use crate::rules::{RuleSet, Uncovered, json_schema};
 
@@ -124,7 +125,7 @@ fn test(args: &Folder) -> anyhow::Result<Exit> {
         session.console.detail(&format!("{rule}: no example makes `{condition}` {never}"));
     }
     session.console.answer(|out| {
-        let (rules, examples) = (count(verified.rules, "rule"), count(verified.examples, "example"));
+        let (rules, examples) = (counted(verified.rules, "rule"), counted(verified.examples, "example"));
         writeln!(out, "{rules}, {examples}: all behave as they say")
     })?;
     Ok(Exit::Clean)
@@ -135,15 +136,10 @@ fn lint(args: &Folder) -> anyhow::Result<Exit> {
     let rules = subject(&session, args.dir.as_deref())?;
     let advice = rules.lint();
     session.console.answer(|out| match advice.as_slice() {
-        [] => writeln!(out, "{}: nothing to find fault with", count(rules.rules().len(), "rule")),
+        [] => writeln!(out, "{}: nothing to find fault with", counted(rules.rules().len(), "rule")),
         advice => output::problems(out, advice, &session.console.style),
     })?;
     Ok(if advice.is_empty() { Exit::Clean } else { Exit::Findings })
-}
-
-/// `1 rule`, `54 rules`
-fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn schema() -> anyhow::Result<Exit> {

@@ -15,7 +15,7 @@ use super::errors::Usage;
 use super::exit::{Exit, Threshold};
 use super::settings::{Settings, shown};
 use crate::finding::Report;
-use crate::model::{Observation, Snapshot, SocketIndex, Wants};
+use crate::model::{Observation, Snapshot, SocketIndex, Wants, counted};
 use crate::output::{Question, RuleRow, View, read_snapshot};
 use crate::source::Source;
 use crate::{firewall, scan};
@@ -115,10 +115,10 @@ impl Session {
         let started = Instant::now();
         let snapshot = scan::gather(source, &wants);
         self.console.detail(&format!(
-            "read {} sockets, {} processes, {} namespaces in {:.1} ms",
-            snapshot.sockets.len(),
-            snapshot.processes.len(),
-            snapshot.namespaces.len(),
+            "read {}, {}, {} in {:.1} ms",
+            counted(snapshot.sockets.len(), "socket"),
+            counted(snapshot.processes.len(), "process"),
+            counted(snapshot.namespaces.len(), "namespace"),
             started.elapsed().as_secs_f64() * 1e3,
         ));
         snapshot
@@ -133,8 +133,8 @@ impl Session {
     /// The exit code, and the last words for the curious.
     pub(crate) fn end(&self, view: &View<'_>, threshold: Option<Threshold>, strict: bool) -> Exit {
         self.console.detail(&format!(
-            "{} sockets shown, {:.1} ms in all",
-            view.selection.len(),
+            "{} shown, {:.1} ms in all",
+            counted(view.selection.len(), "socket"),
             self.started.elapsed().as_secs_f64() * 1e3
         ));
         let violated = threshold.is_some_and(|threshold| threshold.reached(&view.report.findings));

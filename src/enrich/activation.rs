@@ -43,7 +43,7 @@ pub struct Unit {
     pub started: bool,
 }
 
-/// Fills `Socket::activation` and `Process::triggers`. Counts the managers whose unit files could not
+/// Fills `Socket::activation`. Counts the managers whose unit files could not
 /// be read.
 pub(super) fn fill(snapshot: &mut Snapshot, looks: &[Look], worlds: &mut Worlds<'_>) -> u64 {
     let mut unread = 0;
@@ -75,16 +75,13 @@ pub(super) fn fill(snapshot: &mut Snapshot, looks: &[Look], worlds: &mut Worlds<
             unread += 1;
             continue;
         };
-        let mut services = BTreeSet::new();
         for index in held {
             let socket = &snapshot.sockets[index];
             let interface = interface_name(snapshot, socket);
             if let Some(activation) = activation(&units, socket, interface.as_ref()) {
-                services.extend(activation.services.iter().cloned());
                 snapshot.sockets[index].activation = Some(Box::new(activation));
             }
         }
-        snapshot.processes[at].triggers = services.into_iter().collect();
     }
     unread
 }

@@ -115,11 +115,11 @@ fn message(snapshot: &Snapshot, of_worst: &str, worst: SocketIndex, sockets: &[S
     }
     let more = if places.len() > NAMED { ", …" } else { "" };
     places.truncate(NAMED);
-    format!("{of_worst}{} {}{more})", counted(sockets.len()), places.join(", "))
+    format!("{of_worst}{} {}{more})", before_places(sockets.len()), places.join(", "))
 }
 
 /// Where the places begin in the message of several sockets.
-fn counted(sockets: usize) -> String {
+fn before_places(sockets: usize) -> String {
     format!(" ({sockets} sockets of this program:")
 }
 
@@ -128,7 +128,7 @@ impl Finding {
     pub fn message_alone(&self) -> &str {
         let end = match self.sockets.len() {
             0 | 1 => None,
-            many => self.message.rfind(&counted(many)),
+            many => self.message.rfind(&before_places(many)),
         };
         &self.message[..end.unwrap_or(self.message.len())]
     }

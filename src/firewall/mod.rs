@@ -3,12 +3,10 @@
 #![forbid(unsafe_code)]
 
 mod ask;
-mod classes;
 mod evaluate;
 mod expose;
 mod netlink;
 mod place;
-mod ranges;
 mod read;
 mod region;
 mod ruleset;
@@ -19,3 +17,5 @@ mod ways;
 
 pub use ask::ask;
 pub use expose::expose;
+
+pub(crate) use crate::model::{classes, ranges};

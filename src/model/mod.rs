@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub(crate) mod classes;
 mod context;
 mod exposure;
 mod fact;
 mod problem;
 mod process;
+pub(crate) mod ranges;
 #[doc(hidden)]
 pub mod sample;
 mod snapshot;
@@ -27,4 +29,4 @@ pub use snapshot::{Gap, GapId, Observation, Owner, Snapshot, Wants};
 pub use socket::{
     Activation, Endpoint, OwnerGap, Protocol, Role, Socket, SocketIndex, SocketType, Span, State,
 };
-pub use text::{Hex, Text, harmless};
+pub use text::{Hex, Text, counted, harmless};

@@ -81,8 +81,6 @@ pub struct Process {
     /// Effective capabilities, a bit set (capabilities(7)).
     pub capabilities: Fact<u64>,
     pub unit: Fact<Text>,
-    /// Units that this unit's sockets start: the service behind a socket unit held by pid 1.
-    pub triggers: Vec<Text>,
     pub container: Fact<Container>,
     pub package: Fact<Text>,
     pub parents: Fact<Vec<Ancestor>>,
@@ -109,7 +107,6 @@ impl Process {
             user: Fact::Unknown,
             capabilities: Fact::Unknown,
             unit: Fact::Unknown,
-            triggers: Vec::new(),
             container: Fact::Unknown,
             package: Fact::Unknown,
             parents: Fact::Unknown,

@@ -153,6 +153,18 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
     digits.as_bytes().chunks_exact(2).map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?)).collect()
 }
 
+/// `1 socket`, `2 sockets`, `0 processes`.
+pub fn counted(count: impl fmt::Display, noun: &str) -> String {
+    let count = count.to_string();
+    let hissing = ["s", "x", "ch", "sh"].iter().any(|end| noun.ends_with(end));
+    let ending = match (count.as_str(), hissing) {
+        ("1", _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{count} {noun}{ending}")
+}
+
 /// Whether a character can be shown as it is: it neither moves the cursor nor hides or reorders
 /// its neighbours (Unicode categories Cc, Cf, Zl, Zp; the fillers, selectors and joiners that
 /// show nothing; what is no character at all). Text of ours that quotes foreign text is judged by it once more before it is

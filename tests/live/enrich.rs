@@ -543,9 +543,7 @@ fn service_behind_a_socket_unit() -> Outcome {
         (port(2223), Vec::new(), Vec::new()),
         (format!("{:?}", Endpoint::UnixPath("/run/x.sock".into())), names("x.socket"), names("x@.service")),
     ];
-    ensure(found == wanted, || format!("{found:#?}"))?;
-    let triggers = &snapshot.processes[at].triggers;
-    ensure(*triggers == ["ssh.service", "x@.service"].map(Text::from), || format!("{triggers:?}"))
+    ensure(found == wanted, || format!("{found:#?}"))
 }
 
 /// Argument: a path. Listens there and leaves the permissions to others.

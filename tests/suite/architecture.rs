@@ -29,8 +29,6 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Files within a room that may see less than their room: they decide on plain values.
 const PURE: &[(&str, &[&str])] = &[
     ("firewall/expose.rs", &["model", "firewall"]),
-    ("firewall/classes.rs", &["model", "firewall"]),
-    ("firewall/ranges.rs", &["model", "firewall"]),
     ("firewall/place.rs", &["model", "firewall"]),
     ("firewall/ways.rs", &["model", "firewall"]),
     ("firewall/netlink.rs", &[]),

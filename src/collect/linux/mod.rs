@@ -28,7 +28,7 @@ use super::table::Table;
 use super::{peers, roles};
 use crate::model::{
     Gap, Holder, How, NamespaceId, OwnerGap, Process, ProcessId, Protocol, Snapshot, Socket, Span, State,
-    Wants,
+    Wants, counted,
 };
 use crate::source::{NetnsPlace, SocketAnswer, Source};
 
@@ -321,7 +321,7 @@ impl Look<'_> {
             let consequence = match hidden {
                 0 => "no socket lacks an owner for it".to_owned(),
                 1 => "1 socket has an owner that cannot be seen".to_owned(),
-                many => format!("{many} sockets have an owner that cannot be seen"),
+                many => format!("{} have an owner that cannot be seen", counted(many, "socket")),
             };
             gap.what = format!("{}: {consequence}", gap.what);
             self.gaps.add(gap);

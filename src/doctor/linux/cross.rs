@@ -9,7 +9,7 @@ use crate::collect;
 use crate::collect::linux::proc_net::{self, File};
 use crate::collect::table::Table;
 use crate::doctor::cross::{Crossed, Disagreement};
-use crate::model::{Endpoint, NamespaceId, Protocol, Socket, State, Wants, canonical};
+use crate::model::{Endpoint, NamespaceId, Protocol, Socket, State, Wants, canonical, counted};
 use crate::source::Source;
 
 const OURS: &str = "sockwarden";
@@ -85,12 +85,14 @@ pub(in crate::doctor) fn check(source: &Source) -> Crossed {
         }
         let ours = ours(source);
         let lists = ask(source, &ours);
-        let probe = probe(&lists, &ours);
+        let probe = probe(&lists, &ours, lasting.as_ref());
         let mut found = compare(&lists);
         found.extend(probed(&lists, &probe));
-        sources =
-            lists.iter().map(|list| format!("{}: {}", list.name, count(list.keys.len(), "socket"))).collect();
-        sources.push(format!("{PROBE}: {}", probe.summary()));
+        if sources.is_empty() {
+            let listed = |list: &List| format!("{}: {}", list.name, counted(list.keys.len(), "socket"));
+            sources = lists.iter().map(listed).collect();
+            sources.push(format!("{PROBE}: {}", probe.summary()));
+        }
         let still: BTreeMap<_, _> = match lasting {
             None => found,
             Some(before) => before.into_iter().filter(|(key, _)| found.contains_key(key)).collect(),
@@ -101,10 +103,6 @@ pub(in crate::doctor) fn check(source: &Source) -> Crossed {
         lasting = Some(still);
     }
     Crossed { sources, disagreements: lasting.unwrap_or_default().into_values().collect() }
-}
-
-fn count(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn ask(source: &Source, ours: &[Socket]) -> Vec<List> {
@@ -220,11 +218,21 @@ fn compare(lists: &[List]) -> BTreeMap<Key, Disagreement> {
     found
 }
 
-fn probe(lists: &[List], ours: &[Socket]) -> Probe {
+/// After the first round only what is still in dispute is tried once more.
+fn probe(lists: &[List], ours: &[Socket], lasting: Option<&BTreeMap<Key, Disagreement>>) -> Probe {
     let used = |tcp| lists.iter().flat_map(|list| list.ports(tcp)).collect();
+    let (tcp, udp) = (used(true), used(false));
     let listens = |socket: &&Socket| socket.protocol == Protocol::Tcp && socket.state == State::Listen;
     let listening = ours.iter().filter(listens).filter_map(|socket| address(&socket.local));
-    ports::probe(&used(true), &used(false), listening)
+    let Some(disputed) = lasting else {
+        return ports::probe(&tcp, &udp, ports::all(), listening);
+    };
+    let held = disputed.keys().filter_map(|key| match key {
+        Key::Held(kind, port) => Some((*kind, *port)),
+        Key::Tcp(..) | Key::Udp(_) | Key::Inode(..) | Key::Free(_) => None,
+    });
+    let free = listening.filter(|address| disputed.contains_key(&Key::Free(*address)));
+    ports::probe(&tcp, &udp, held, free)
 }
 
 fn probed(lists: &[List], probe: &Probe) -> BTreeMap<Key, Disagreement> {

@@ -10,6 +10,7 @@ use std::io;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::{Found, State};
+use crate::model::counted;
 use crate::source::{NetlinkError, NetnsPlace, Source};
 
 /// Processes that are looked at one by one; on larger machines the rest is taken to be alike.
@@ -155,12 +156,13 @@ impl<'s> Tries<'s> {
             return Found {
                 state: State::Limited,
                 detail: format!(
-                    "{seen} processes seen; /proc is mounted with hidepid, the others are invisible"
+                    "{} seen; /proc is mounted with hidepid, the others are invisible",
+                    counted(seen, "process")
                 ),
                 remedy: Some(lift("CAP_SYS_PTRACE")),
             };
         }
-        works_with(format!("{seen} processes"))
+        works_with(counted(seen, "process"))
     }
 
     fn file_systems(&self) -> Found {
@@ -269,7 +271,7 @@ impl<'s> Tries<'s> {
         if found.is_empty() {
             return absent("not in this kernel, so there are no such rules");
         }
-        works_with(format!("{} tables", found.iter().sum::<usize>()))
+        works_with(counted(found.iter().sum::<usize>(), "table"))
     }
 
     fn packages(&self) -> Found {
@@ -306,7 +308,7 @@ impl<'s> Tries<'s> {
         }
         let runs = self.source.root(0).and_then(|root| root.stat("/run/systemd/system").map(drop)).is_ok();
         let service = if runs { "systemd runs here" } else { "no systemd runs here" };
-        works_with(format!("{} processes; {service}", groups.works))
+        works_with(format!("{}; {service}", counted(groups.works, "process")))
     }
 
     fn firmware(&self) -> Found {

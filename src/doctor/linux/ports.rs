@@ -1,12 +1,14 @@
 //! The bind probe: a port that refuses although nothing lists it is held by something that hides.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+
+use crate::model::counted;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Kind {
@@ -45,41 +47,57 @@ impl Kind {
 pub(super) struct Probe {
     pub(super) held: Vec<(Kind, u16)>,
     pub(super) free: Vec<SocketAddr>,
-    tried: u32,
-    /// Ports that this user may not bind.
-    forbidden: u32,
+    /// Per transport and family, how many ports were tried, and how many this user may not bind.
+    counts: BTreeMap<Kind, (usize, usize)>,
+    /// What this system has not, such as IPv6 where it is switched off.
+    absent: BTreeSet<Kind>,
 }
 
 impl Probe {
     pub(super) fn summary(&self) -> String {
-        let Self { tried, forbidden, .. } = self;
-        match forbidden {
-            0 => format!("{tried} ports tried"),
-            _ => format!("{tried} ports tried, {forbidden} that this user may not bind left out"),
+        // Counted alike in every kind, unless one of them is absent or its ports are in use.
+        let most = |part: fn(&(usize, usize)) -> usize| self.counts.values().map(part).max().unwrap_or(0);
+        let (tried, forbidden) = (most(|(tried, _)| *tried), most(|(_, forbidden)| *forbidden));
+        let kinds: Vec<&str> =
+            Kind::ALL.iter().filter(|kind| !self.absent.contains(kind)).map(|kind| kind.name()).collect();
+        let mut text = format!("{} tried in each of {}", counted(tried, "port"), kinds.join(", "));
+        if forbidden > 0 {
+            text.push_str(&format!("; {} that this user may not bind left out", counted(forbidden, "port")));
         }
+        text
     }
 }
 
-/// Tries every port that is not in use as far as anybody lists, and every listener's address. A
+/// Every port of every kind.
+pub(super) fn all() -> impl Iterator<Item = (Kind, u16)> {
+    Kind::ALL.into_iter().flat_map(|kind| (1..=u16::MAX).map(move |port| (kind, port)))
+}
+
+/// Tries each of `ports` that is not in use as far as anybody lists, and each listener's address. A
 /// port is taken for an instant only, and never listened on, so nobody can connect meanwhile.
 pub(super) fn probe(
     tcp: &BTreeSet<u16>,
     udp: &BTreeSet<u16>,
+    ports: impl Iterator<Item = (Kind, u16)>,
     listening: impl Iterator<Item = SocketAddr>,
 ) -> Probe {
     let mut probe = Probe::default();
-    for kind in Kind::ALL {
+    for (kind, port) in ports {
         let used = if kind.is_tcp() { tcp } else { udp };
-        for port in (1..=u16::MAX).filter(|port| !used.contains(port)) {
-            match attempt(kind.wildcard(port), kind.is_tcp()) {
-                Ok(_) => probe.tried += 1,
-                Err(Errno::ADDRINUSE) => {
-                    probe.tried += 1;
-                    probe.held.push((kind, port));
-                }
-                // The right to low ports; other errors say nothing of the port either.
-                Err(_) => probe.forbidden += 1,
+        if used.contains(&port) || probe.absent.contains(&kind) {
+            continue;
+        }
+        let (tried, forbidden) = probe.counts.entry(kind).or_default();
+        match attempt(kind.wildcard(port), kind.is_tcp()) {
+            Ok(_) => *tried += 1,
+            Err(Errno::ADDRINUSE) => {
+                *tried += 1;
+                probe.held.push((kind, port));
             }
+            Err(Errno::ACCESS | Errno::PERM) => *forbidden += 1,
+            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => drop(probe.absent.insert(kind)),
+            // Says nothing of the port: no descriptor or buffer left, for one.
+            Err(_) => {}
         }
     }
     let free = listening.filter(|address| attempt(*address, true).is_ok());
@@ -114,9 +132,26 @@ mod tests {
         let port = hidden.local_addr().unwrap().port();
         let all: BTreeSet<u16> = (1..=u16::MAX).collect();
         let but_one = all.iter().copied().filter(|each| *each != port).collect();
-        let found = probe(&but_one, &all, std::iter::once(hidden.local_addr().unwrap()));
+        let found = probe(&but_one, &all, super::all(), std::iter::once(hidden.local_addr().unwrap()));
         assert_eq!(found.held, [(Kind::Tcp4, port)]);
         assert!(found.free.is_empty(), "the address of a listener is not free");
-        assert!(probe(&all, &all, std::iter::empty()).held.is_empty());
+        assert!(probe(&all, &all, super::all(), std::iter::empty()).held.is_empty());
+        let again = probe(&but_one, &all, [(Kind::Tcp4, port)].into_iter(), std::iter::empty());
+        assert_eq!((again.held, again.counts[&Kind::Tcp4]), (found.held, (1, 0)));
+    }
+
+    #[test]
+    fn a_port_counts_once_and_not_once_for_each_kind() {
+        let counts =
+            |tried, forbidden| Kind::ALL.into_iter().map(|kind| (kind, (tried, forbidden))).collect();
+        let told = |counts| Probe { counts, ..Probe::default() }.summary();
+        let kinds = "tcp (IPv4), tcp (IPv6), udp (IPv4), udp (IPv6)";
+        assert_eq!(told(counts(65_530, 0)), format!("65530 ports tried in each of {kinds}"));
+        assert_eq!(
+            told(counts(64_511, 1_023)),
+            format!("64511 ports tried in each of {kinds}; 1023 ports that this user may not bind left out")
+        );
+        let only_v4 = Probe { absent: [Kind::Tcp6, Kind::Udp6].into(), ..Probe::default() };
+        assert_eq!(only_v4.summary(), "0 ports tried in each of tcp (IPv4), udp (IPv4)");
     }
 }

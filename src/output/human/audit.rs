@@ -8,7 +8,7 @@ use super::paint::{self, Painted, bold, faint};
 use super::screens;
 use super::table::{self, Head};
 use crate::finding::{Finding, Remedy, Severity};
-use crate::model::{FilterState, Observation, Protocol, Reach, SocketIndex, State};
+use crate::model::{FilterState, Observation, Protocol, Reach, SocketIndex, State, counted};
 use crate::output::cells;
 use crate::output::clean::{fit, wrap};
 use crate::output::{Clean, Style, View};
@@ -67,16 +67,16 @@ fn summary(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<()
         out,
         "{}  {}, {}, {reachable}",
         Painted { text: Clean(&view.snapshot.host.name), style: bold(), on: style.color },
-        count(view.selection.len(), "socket"),
-        count(listeners, "listener"),
+        counted(view.selection.len(), "socket"),
+        counted(listeners, "listener"),
     )?;
-    let counted = |severity: Severity| {
+    let of = |severity: Severity| {
         let all = view.report.findings.iter();
         all.filter(|each| each.severity == severity && each.suppressed.is_none()).count()
     };
     let mut words = Vec::new();
     for severity in Severity::ALL {
-        let count = counted(*severity);
+        let count = of(*severity);
         if count > 0 {
             let text = format!("{count} {}", severity.name());
             words.push(Painted { text, style: paint::severity(*severity), on: style.color }.to_string());
@@ -87,10 +87,6 @@ fn summary(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<()
         words.push(format!("{suppressed} suppressed"));
     }
     writeln!(out, "; findings: {}", if words.is_empty() { "none".to_owned() } else { words.join(", ") })
-}
-
-fn count(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Whether others than this computer's own programs get in, or may.
@@ -129,7 +125,7 @@ fn block(out: &mut dyn Write, view: &View<'_>, style: &Style, finding: &Finding)
     if !finding.sockets.is_empty() {
         if finding.sockets.len() > 1 {
             let places = places(view, &finding.sockets, style.verbose);
-            let sockets = count(finding.sockets.len(), "socket");
+            let sockets = counted(finding.sockets.len(), "socket");
             field(out, style, "where", &format!("{sockets}: {places}"))?;
         }
         field(out, style, "who", &who(view, &finding.sockets, style.verbose))?;
@@ -318,7 +314,7 @@ fn undecided(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<
             all.iter().flat_map(|each| each.fields.iter().map(String::as_str)).collect();
         fields.sort_unstable();
         fields.dedup();
-        let text = format!("Undecided: {} for want of {}.", count(all.len(), "rule"), fields.join(", "));
+        let text = format!("Undecided: {} for want of {}.", counted(all.len(), "rule"), fields.join(", "));
         let columns = style.width.unwrap_or(TEXT_WIDTH);
         return wrap(&text, columns).iter().try_for_each(|line| writeln!(out, "{line}"));
     }
@@ -326,7 +322,7 @@ fn undecided(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<
         let text = format!(
             "{} for {}: could not read {}",
             each.rule,
-            count(each.sockets.len(), "socket"),
+            counted(each.sockets.len(), "socket"),
             each.fields.join(", ")
         );
         writeln!(out, "undecided  {}", Clean(&text))?;

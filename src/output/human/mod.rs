@@ -7,6 +7,7 @@ mod list;
 mod paint;
 mod screens;
 mod table;
+mod ways;
 mod why;
 
 pub(crate) use audit::audit;

@@ -8,7 +8,7 @@ use super::audit::{field, place};
 use super::paint::{self, Painted, bold, colored, faint};
 use super::table::{self, Head};
 use crate::finding::ChangeKind;
-use crate::model::{Endpoint, Observation};
+use crate::model::{Endpoint, Observation, counted};
 use crate::output::cells;
 use crate::output::{Clean, Comparison, Examination, RuleRow, Style, Tried, View};
 
@@ -23,7 +23,7 @@ pub(crate) fn gaps(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::R
         0 => Ok(()),
         _ if style.verbose => titled_gaps(out, view, style, title),
         1 => writeln!(out, "\n{title} 1 gap (-v lists it)"),
-        many => writeln!(out, "\n{title} {many} gaps (-v lists them)"),
+        many => writeln!(out, "\n{title} {} (-v lists them)", counted(many, "gap")),
     }
 }
 

@@ -6,7 +6,8 @@ use std::io::{self, BufWriter, Write};
 use super::audit::{field, place, remedy};
 use super::paint::{self, Painted, bold, faint};
 use super::screens;
-use crate::model::{Fact, Holder, Observation, Owner, Path, Protocol, Text, Verdict};
+use super::ways::ways;
+use crate::model::{Fact, Holder, Observation, Owner, Protocol, Text};
 use crate::output::cells;
 use crate::output::json::v1::rfc3339;
 use crate::output::{Clean, Explained, Outcome, Style, Trace, View, Why};
@@ -157,30 +158,8 @@ fn reached_from(
         };
         field(out, style, "users", &users)?;
     }
-    for path in &exposure.paths {
-        field(out, style, "way", &way(view, path))?;
+    for way in ways(view, &exposure.paths, style.verbose) {
+        field(out, style, "way", &way)?;
     }
     Ok(())
-}
-
-/// One product of sets in words, with the rules that let it in.
-fn way(view: &View<'_>, path: &Path) -> String {
-    let list = |items: Vec<String>| if items.is_empty() { "nothing".to_owned() } else { items.join(", ") };
-    let verdict = match path.verdict {
-        Verdict::Accept => "in",
-        Verdict::Unknown => "perhaps in",
-    };
-    let interfaces = list(path.entry.interfaces.iter().map(Text::to_string).collect());
-    let destinations = list(path.destinations.iter().map(ToString::to_string).collect());
-    let ports = path.ports.as_ref().map_or(String::new(), |ports| {
-        format!(" port {}", list(ports.iter().map(ToString::to_string).collect()))
-    });
-    let sources = list(path.sources.iter().map(ToString::to_string).collect());
-    let because: Vec<String> = path
-        .because
-        .iter()
-        .filter_map(|at| view.snapshot.evidence.get(*at as usize))
-        .map(|evidence| format!("; {}: {}", Clean(&evidence.place), evidence.text))
-        .collect();
-    format!("{verdict} through {interfaces}: {sources} to {destinations}{ports}{}", because.concat())
 }

@@ -234,7 +234,7 @@ fn why_tells_holder_ways_rules_and_remedies() {
       from   systemd (1)
       of     unit redis.service, package redis-server
       reach  internet
-      way    in through eth0: 0.0.0.0/0 to 0.0.0.0/0 port 6379
+      way    in through eth0: everybody to any address port 6379
       CRITICAL redis-server takes commands on 0.0.0.0:6379 from the internet [redis-exposed]
       near   root-listener would say more if user = root; here redis
       ?      undecided, for want of process.exe: deleted-binary

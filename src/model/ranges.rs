@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::{AddrRange, PortRange};
+use super::{AddrRange, PortRange};
 
 /// A set of numbers. Intervals are in order, do not touch, and include both ends, so that equal
 /// sets are equal values.
@@ -74,6 +74,13 @@ impl Ranges {
             }
         }
         Self(left)
+    }
+
+    /// This set and whatever of `other` touches or fills the gaps between its parts.
+    pub(crate) fn with_neighbours(&self, other: &Self) -> Self {
+        let mut whole = self.union(other);
+        whole.0.retain(|&(first, last)| self.meets(&Self(vec![(first, last)])));
+        whole
     }
 
     pub(crate) fn meets(&self, other: &Self) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::ranges::{Family, Ranges};
-use crate::model::{AddrRange, Reach};
+use super::{AddrRange, Reach};
 
 /// The classes of one family's addresses. What is in none of them is global; documentation networks
 /// (RFC 5737, RFC 3849) count as global, since whoever uses them routes them.
