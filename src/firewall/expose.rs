@@ -104,7 +104,10 @@ fn receives(socket: &Socket) -> Receives {
         Protocol::Tcp | Protocol::Mptcp | Protocol::Sctp | Protocol::Dccp | Protocol::Smc if receiver => {
             network(socket, Transport::Stream, true)
         }
-        Protocol::Udp | Protocol::UdpLite if receiver => network(socket, Transport::Datagram, true),
+        // Whoever sent from a port that the kernel chose receives there too, from everybody.
+        Protocol::Udp | Protocol::UdpLite if receiver || is_bound_alone(socket) => {
+            network(socket, Transport::Datagram, true)
+        }
         Protocol::Raw if receiver => network(socket, Transport::Raw, false),
         Protocol::Icmp if receiver => network(socket, Transport::Ping, false),
         Protocol::Tcp
@@ -117,6 +120,11 @@ fn receives(socket: &Socket) -> Receives {
         | Protocol::Raw
         | Protocol::Icmp => Receives::Nothing,
     }
+}
+
+/// Has a port, and is connected to nobody.
+fn is_bound_alone(socket: &Socket) -> bool {
+    socket.remote == Endpoint::None && matches!(socket.local, Endpoint::Inet(_, 1..))
 }
 
 /// `dual`: a wildcard bind to IPv6 serves IPv4 too, unless `IPV6_V6ONLY` says no.

@@ -287,6 +287,19 @@ fn a_socket_that_may_be_bound_to_an_interface_is_in_doubt() {
     assert!(sample.snapshot.gaps.iter().any(|gap| gap.id == "bound-interface-unread" && gap.count == 1));
 }
 
+/// WireGuard's usual port is one that the kernel could have chosen: it receives all the same.
+#[test]
+fn a_datagram_socket_on_an_automatic_port_receives_from_everybody() {
+    let mut sample = laptop();
+    let index = bound(&mut sample, Protocol::Udp, Role::Outbound, "0.0.0.0", 51820);
+    sample.snapshot.sockets[index].state = State::Unconnected;
+    let exposure = judged(&mut sample, index);
+    assert_eq!(gets_in(&exposure, "wlan0", "192.168.1.9", "192.168.1.7"), Some(Verdict::Accept));
+    sample.snapshot.sockets[index].remote = Endpoint::Inet("192.168.1.1".parse().expect("an address"), 53);
+    expose(&mut sample.snapshot, None);
+    assert!(sample.snapshot.sockets[index].exposure.is_none());
+}
+
 #[test]
 fn who_receives_from_nobody_new_has_no_exposure() {
     let cases: [(Protocol, Role, Endpoint, Option<Reach>); 9] = [
