@@ -129,8 +129,7 @@ impl<'v> View<'v> {
             (None, _) | (_, None) => true,
         };
         let own_only = self.question.own_namespace_only;
-        let in_scope = |id| self.snapshot.namespace(id).own;
-        protocol_asked && (!own_only || netns.is_some_and(in_scope))
+        protocol_asked && netns.is_none_or(|id| !own_only || self.snapshot.namespace(id).own)
     }
 }
 

@@ -29,6 +29,8 @@ mod ruled;
 #[cfg(target_os = "linux")]
 mod rules;
 #[cfg(target_os = "linux")]
+mod shapes;
+#[cfg(target_os = "linux")]
 mod suggest;
 
 #[cfg(target_os = "linux")]
@@ -39,6 +41,7 @@ fn main() -> std::process::ExitCode {
         blind::makers(),
         churn::makers(),
         enrich::makers(),
+        shapes::makers(),
         // one line a module
     ]
     .concat();
@@ -57,6 +60,7 @@ fn main() -> std::process::ExitCode {
         ruled::trials(),
         suggest::trials(),
         enrich::trials(),
+        shapes::trials(),
         // one line a module
     ];
     let trials = trials.into_iter().flatten().collect();

@@ -42,7 +42,7 @@ pub(crate) struct Town {
 }
 
 impl Town {
-    fn build(default_route: bool) -> Outcome<Self> {
+    pub(crate) fn build(default_route: bool) -> Outcome<Self> {
         let town = Self { host: Netns::new()?, wan: Netns::new()?, lan: Netns::new()? };
         for netns in [&town.host, &town.wan, &town.lan] {
             // Link-local addresses that are usable at once.
@@ -74,7 +74,7 @@ impl Town {
         Ok(town)
     }
 
-    fn index(&self, netns: &Netns, name: &str) -> Outcome<u32> {
+    pub(crate) fn index(&self, netns: &Netns, name: &str) -> Outcome<u32> {
         let text = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/dev_mcast"))??;
         let found = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let index = found.filter(|words| words.get(1) == Some(&name)).find_map(|words| words[0].parse().ok());
@@ -166,7 +166,7 @@ pub(crate) struct Spec {
 const UDPLITE: i32 = 136;
 const EXPERIMENT: i32 = 253;
 
-fn new_socket(address: SocketAddr, protocol: Kind) -> io::Result<OwnedFd> {
+pub(crate) fn new_socket(address: SocketAddr, protocol: Kind) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let (kind, number) = match protocol {
         Kind::Tcp => (libc::SOCK_STREAM, libc::IPPROTO_TCP),
@@ -187,18 +187,18 @@ fn option<T>(fd: &OwnedFd, level: i32, name: i32, value: &T, length: usize) -> i
         .map(|_| ())
 }
 
-fn flag(fd: &OwnedFd, level: i32, name: i32, on: bool) -> io::Result<()> {
+pub(crate) fn flag(fd: &OwnedFd, level: i32, name: i32, on: bool) -> io::Result<()> {
     option(fd, level, name, &i32::from(on), size_of::<i32>())
 }
 
-fn to_device(fd: &OwnedFd, device: &str) -> io::Result<()> {
+pub(crate) fn to_device(fd: &OwnedFd, device: &str) -> io::Result<()> {
     let mut name = [0_u8; 16];
     name[..device.len()].copy_from_slice(device.as_bytes());
     option(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &name, device.len())
 }
 
 /// Hands the address over in the kernel's form.
-fn with_address<T>(address: SocketAddr, call: impl FnOnce(*const libc::sockaddr, libc::socklen_t) -> T) -> T {
+pub(crate) fn with_address<T>(address: SocketAddr, call: impl FnOnce(*const libc::sockaddr, libc::socklen_t) -> T) -> T {
     match address {
         SocketAddr::V4(v4) => {
             // SAFETY: all zeroes is a valid sockaddr_in.
@@ -220,7 +220,7 @@ fn with_address<T>(address: SocketAddr, call: impl FnOnce(*const libc::sockaddr,
     }
 }
 
-fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+pub(crate) fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     with_address(address, |raw, length| {
         // SAFETY: `with_address` gives a valid address of that length.
         check(unsafe { libc::bind(fd.as_raw_fd(), raw, length) }).map(|_| ())
@@ -228,7 +228,7 @@ fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
 }
 
 impl Spec {
-    fn open(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
         let fd = new_socket(self.address, self.protocol)?;
         // A raw socket has no such choice: its protocol counts as a port that is bound already.
         if self.address.is_ipv6() && self.protocol != Kind::Raw {
@@ -759,7 +759,7 @@ fn doubted(snapshot: &Snapshot) -> Outcome {
     Ok(())
 }
 
-fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Outcome {
+pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Outcome {
     if found == expected { Ok(()) } else { Err(Stop::Fail(format!("{what}: {found:?}, not {expected:?}"))) }
 }
 

@@ -35,7 +35,7 @@ fn specs(_: SocketAddrV6) -> Vec<Spec> {
 }
 
 /// Neighbours are known for good, so that a rule against ICMPv6 changes nothing by chance.
-fn settle(town: &Town) -> Outcome {
+pub(crate) fn settle(town: &Town) -> Outcome {
     let sides = [
         (&town.wan, "w0", "wan0", ["203.0.113.9", "2001:db8:1::9"], ["203.0.113.5", "2001:db8:1::5"]),
         (&town.lan, "l0", "lan0", ["192.168.7.9", "fd07::9"], ["192.168.7.1", "fd07::1"]),

@@ -7,3 +7,4 @@ mod cli;
 mod collect;
 mod output;
 mod rules;
+mod rulesets;

@@ -1,0 +1,168 @@
+//! Ports that the host's translation hands to another namespace of this computer, and what steers
+//! packets by marks and tables.
+
+use super::scene::{Scene, Shape};
+use crate::lab::{Need, Netns, Outcome, cable};
+use crate::reach::Kind;
+
+const NEEDS: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft")];
+
+pub(super) fn shapes() -> Vec<Shape> {
+    let shape =
+        |name, settled, how, make| Shape { name, how, needs: NEEDS, slow: false, doubt: &[], settled, make };
+    vec![
+        shape(
+            "published-by-hand",
+            false,
+            "A namespace behind a veth pair, its ports published by dnat rules of nftables, masquerading to the outside.",
+            by_hand,
+        ),
+        shape("redirected", false, "redirect and dnat to the host itself, by nftables maps.", redirected),
+        shape(
+            "kill-switch",
+            false,
+            "wg-quick's rules and policy routing (this kernel has no WireGuard: a tun device stands for it), and the usual kill switch on output.",
+            kill_switch,
+        ),
+    ]
+}
+
+/// A namespace at the end of a cable of the host's, which forwards.
+pub(super) fn inner(scene: &mut Scene) -> Outcome<usize> {
+    let inner = Netns::named("inner")?;
+    cable(
+        (&scene.town.host, "vec0", &["10.88.0.1/24", "fd88::1/64"]),
+        (&inner, "eth0", &["10.88.0.2/24", "fd88::2/64"]),
+    )?;
+    inner.ip("route add default via 10.88.0.1")?;
+    inner.ip("-6 route add default via fd88::1")?;
+    scene.run_all("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")?;
+    let place = scene.place(inner.path())?;
+    scene.keep.push(inner);
+    scene.sender(place, "vec0", "10.88.0.2")?;
+    scene.sender(place, "vec0", "fd88::2")?;
+    Ok(place)
+}
+
+fn by_hand(scene: &mut Scene) -> Outcome {
+    let place = inner(scene)?;
+    let web = scene.listen(place, Kind::Tcp, "[::]:80")?;
+    scene.ask_port(web, 8081, &["10.88.0.2"])?;
+    scene.ask_port(web, 80, &["10.88.0.2", "fd88::2"])?;
+    let names = scene.listen(place, Kind::Udp, "0.0.0.0:53")?;
+    scene.ask_port(names, 5300, &[])?;
+    let private = scene.listen(place, Kind::Tcp, "127.0.0.1:9000")?;
+    scene.ask_port(private, 9000, &["10.88.0.2"])?;
+    scene.feed(
+        &["nft", "-f", "-"],
+        "table inet publish {
+            chain prerouting {
+                type nat hook prerouting priority dstnat; policy accept;
+                iifname \"wan0\" ip daddr 203.0.113.5 tcp dport 8081 dnat ip to 10.88.0.2:80
+                iifname \"wan0\" ip6 daddr 2001:db8:1::5 tcp dport 8081 dnat ip6 to [fd88::2]:80
+                udp dport 5300 meta nfproto ipv4 dnat ip to 10.88.0.2:53
+            }
+            chain output {
+                type nat hook output priority -100; policy accept;
+                oifname \"lo\" ip daddr 203.0.113.5 tcp dport 8081 dnat ip to 10.88.0.2:80
+            }
+            chain postrouting {
+                type nat hook postrouting priority srcnat; policy accept;
+                ip saddr 10.88.0.0/24 oifname \"wan0\" masquerade
+            }
+            chain forward {
+                type filter hook forward priority filter; policy drop;
+                ct state established,related accept
+                ct status dnat accept
+                iifname \"vec0\" accept
+            }
+            chain input {
+                type filter hook input priority filter; policy drop;
+                ct state established,related accept
+                iifname { \"lo\", \"vec0\" } accept
+                tcp dport 22 accept
+            }
+        }",
+    )
+}
+
+fn redirected(scene: &mut Scene) -> Outcome {
+    scene.ask_port(1, 8888, &[])?;
+    scene.ask_port(3, 9999, &[])?;
+    scene.ask_port(6, 7777, &[])?;
+    scene.ask_port(8, 5300, &[])?;
+    scene.feed(
+        &["nft", "-f", "-"],
+        "table ip nat {
+            map ports {
+                type inet_service : inet_service
+                elements = { 8888 : 80, 7777 : 5432 }
+            }
+            chain prerouting {
+                type nat hook prerouting priority dstnat; policy accept;
+                tcp dport 9999 ip daddr 203.0.113.5 dnat to 192.168.7.1:8080
+                meta l4proto tcp redirect to :tcp dport map @ports
+            }
+        }
+        table inet fw {
+            chain prerouting {
+                type nat hook prerouting priority dstnat + 10; policy accept;
+                udp dport 5300 redirect to :53
+            }
+            chain input {
+                type filter hook input priority filter; policy drop;
+                ct state established,related accept
+                iifname \"lo\" accept
+                meta l4proto tcp ct original proto-dst 8888 accept
+                tcp dport { 22, 8080 } accept
+                ct status dnat udp dport 53 accept
+            }
+        }",
+    )
+}
+
+fn kill_switch(scene: &mut Scene) -> Outcome {
+    scene.run_all(
+        "ip tuntap add wg0 mode tun
+         ip addr add 10.66.0.2/32 dev wg0
+         ip link set wg0 up
+         ip route add default dev wg0 table 51820
+         ip rule add not fwmark 0xca6c table 51820
+         ip rule add table main suppress_prefixlength 0
+         sysctl -qw net.ipv4.conf.all.src_valid_mark=1",
+    )?;
+    scene.feed(
+        &["nft", "-f", "-"],
+        "table ip wg-quick-wg0 {
+            chain preraw {
+                type filter hook prerouting priority raw; policy accept;
+                iifname != \"wg0\" ip daddr 10.66.0.2 fib saddr type != local drop
+            }
+            chain premangle {
+                type filter hook prerouting priority mangle; policy accept;
+                meta l4proto udp meta mark set ct mark
+            }
+            chain postmangle {
+                type filter hook postrouting priority mangle; policy accept;
+                meta l4proto udp meta mark 0x0000ca6c ct mark set meta mark
+            }
+        }
+        table inet killswitch {
+            chain output {
+                type filter hook output priority filter; policy drop;
+                oifname { \"lo\", \"wg0\" } accept
+                meta mark 0x0000ca6c accept
+                ip daddr 192.168.7.0/24 accept
+                ip6 daddr fd07::/64 accept
+            }
+            chain input {
+                type filter hook input priority filter; policy drop;
+                iifname \"lo\" accept
+                ct state established,related accept
+                ip saddr 192.168.7.0/24 accept
+                ip6 saddr fd07::/64 accept
+                udp dport 51820 accept
+            }
+        }",
+    )
+}
