@@ -2,11 +2,13 @@
 //! whether a packet filter could say no. Pure: everything it knows is in the snapshot.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::evaluate::{Judged, Question, judge};
 use super::place::Place;
+use super::quote;
 use super::ranges::{Family, Ranges};
-use super::ways::{Bind, Bound, Ports, Transport, Way, echoes, forwarded, through_rules, ways};
+use super::ways::{Bind, Bound, Ports, Reason, Transport, Way, echoes, forwarded, through_rules, ways};
 use crate::model::{
     Endpoint, Entry, Exposure, FilterState, Gap, Namespace, NamespaceId, Path, PortRange, Protocol, Reach,
     Role, Snapshot, Socket, Text, Upstream, Verdict,
@@ -26,6 +28,7 @@ pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
     snapshot.upstream = upstream.or_else(|| Some(own?.1.as_ref()?.upstream));
     let mut shapes: BTreeMap<(NamespaceId, Bind, Option<u16>), Shape> = BTreeMap::new();
     let mut judged = Verdicts::default();
+    let mut reasons = Reasons::default();
     let mut filtered: BTreeMap<NamespaceId, u64> = BTreeMap::new();
     let mut unbound = 0;
     for index in 0..snapshot.sockets.len() {
@@ -46,11 +49,12 @@ pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
                 if let Some(where_filtered) = shape.filtered {
                     *filtered.entry(where_filtered).or_default() += 1;
                 }
-                Some(shape.exposure(port))
+                Some(shape.exposure(port, &mut reasons))
             }
         };
         snapshot.sockets[index].exposure = exposure.map(Box::new);
     }
+    snapshot.evidence = quote::evidence(&snapshot.namespaces, &places, &reasons.in_order());
     snapshot.gaps.retain(|gap| gap.id != FILTER_GAP && gap.id != DEVICE_GAP);
     snapshot.gaps.extend(filter_gap(&snapshot.namespaces, &filtered));
     snapshot.gaps.extend((unbound > 0).then(|| device_gap(unbound)));
@@ -167,7 +171,27 @@ fn network(socket: &Socket, transport: Transport, dual: bool) -> Receives {
 
 /// What the rules of a namespace make of everything that comes to one of its gates: one walk for
 /// all listeners.
-type Verdicts = BTreeMap<(NamespaceId, usize, Question), Judged>;
+type Verdicts = BTreeMap<(NamespaceId, usize, Question), Rc<Judged>>;
+
+/// The rules that decided anything, each with its index in the evidence.
+#[derive(Default)]
+struct Reasons(BTreeMap<Reason, u32>);
+
+impl Reasons {
+    fn index(&mut self, reason: &Reason) -> u32 {
+        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        match self.0.get(reason) {
+            Some(index) => *index,
+            None => *self.0.entry(reason.clone()).or_insert(next),
+        }
+    }
+
+    fn in_order(&self) -> Vec<&Reason> {
+        let mut all: Vec<(&Reason, u32)> = self.0.iter().map(|(reason, index)| (reason, *index)).collect();
+        all.sort_unstable_by_key(|(_, index)| *index);
+        all.into_iter().map(|(reason, _)| reason).collect()
+    }
+}
 
 /// The ways in to all sockets of one namespace that are bound alike; only the port is missing.
 struct Shape {
@@ -187,6 +211,7 @@ struct Product {
     sources: Ranges,
     verdict: Verdict,
     reach: Reach,
+    because: Vec<Reason>,
 }
 
 impl Shape {
@@ -207,9 +232,11 @@ impl Shape {
         }
         let mut own = ways(place, bind);
         if let Some(rules) = &place.rules {
-            let mut ask = |gate: usize, question: Question| -> Judged {
+            let mut ask = |gate: usize, question: Question| -> Rc<Judged> {
                 let verdicts = judged.entry((netns, gate, question));
-                verdicts.or_insert_with(|| judge(place, rules, &place.gates[gate], question)).clone()
+                Rc::clone(
+                    verdicts.or_insert_with(|| Rc::new(judge(place, rules, &place.gates[gate], question))),
+                )
             };
             let through = |way: &Way| {
                 let answered = bind.transport == Transport::Stream;
@@ -220,12 +247,12 @@ impl Shape {
                     let mut verdicts = ask(way.gate, Question { echoed: true, ..plain });
                     // Of IPv6 a stranger may take such an address for his own.
                     if way.family == Family::V6 {
-                        verdicts = verdicts.either(&ask(way.gate, plain));
+                        verdicts = Rc::new(verdicts.either(&ask(way.gate, plain)));
                     }
-                    found.extend(through_rules(place, &echo, &verdicts, port));
+                    found.extend(through_rules((netns, place), &echo, &verdicts, port));
                 }
                 if let Some(stranger) = stranger {
-                    found.extend(through_rules(place, &stranger, &ask(way.gate, plain), port));
+                    found.extend(through_rules((netns, place), &stranger, &ask(way.gate, plain), port));
                 }
                 found
             };
@@ -265,6 +292,7 @@ impl Shape {
                     ports: Ports::Own,
                     verdict: Verdict::Unknown,
                     reach: Reach::Host,
+                    because: Vec::new(),
                 });
             }
         }
@@ -272,7 +300,7 @@ impl Shape {
         Self { products, reach, certain: false, filtered: None }
     }
 
-    fn exposure(&self, port: Option<u16>) -> Exposure {
+    fn exposure(&self, port: Option<u16>, reasons: &mut Reasons) -> Exposure {
         let has_ports = port.is_some();
         // Where there are no ports, there is no other port either.
         let told = self.products.iter().filter(|each| has_ports || each.ports != Ports::Others);
@@ -283,7 +311,7 @@ impl Shape {
                 ports: port.map(|port| ports(each.ports, port)),
                 sources: each.family.addresses(&each.sources),
                 verdict: each.verdict,
-                because: Vec::new(),
+                because: each.because.iter().map(|reason| reasons.index(reason)).collect(),
             })
             .collect();
         // Most sockets have one path, and a list that was filtered has room for four.
@@ -321,6 +349,7 @@ fn gather(products: &mut Vec<Product>, netns: NamespaceId, place: &Place, ways: 
                 && each.reach == way.reach
                 && each.destinations == way.destinations
                 && each.sources == way.sources
+                && each.because == way.because
         });
         match same {
             Some(product) => product.entry.interfaces.push(name.clone()),
@@ -332,6 +361,7 @@ fn gather(products: &mut Vec<Product>, netns: NamespaceId, place: &Place, ways: 
                 sources: way.sources,
                 verdict: way.verdict,
                 reach: way.reach,
+                because: way.because,
             }),
         }
     }
@@ -345,6 +375,7 @@ fn gather(products: &mut Vec<Product>, netns: NamespaceId, place: &Place, ways: 
                 && each.reach == other.reach
                 && each.sources == other.sources
                 && each.entry == other.entry
+                && each.because == other.because
         });
         match twin {
             Some(twin) => {

@@ -7,6 +7,7 @@ mod evaluate;
 mod expose;
 mod netlink;
 mod place;
+mod quote;
 mod read;
 mod region;
 mod ruleset;
@@ -17,5 +18,6 @@ mod ways;
 
 pub use ask::ask;
 pub use expose::expose;
+pub use quote::quotations;
 
 pub(crate) use crate::model::{classes, ranges};

@@ -49,6 +49,11 @@ pub(crate) fn big_u32(value: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(value.get(..4)?.try_into().ok()?))
 }
 
+/// As [`big_u32`], of 8 bytes.
+pub(crate) fn big_u64(value: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(value.get(..8)?.try_into().ok()?))
+}
+
 /// A request for a whole table (`NLM_F_REQUEST | NLM_F_DUMP`); `header` is the family header.
 pub(crate) fn dump_request(kind: u16, header: &[u8]) -> Vec<u8> {
     made(kind, 0x301, header)

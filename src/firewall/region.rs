@@ -24,6 +24,10 @@ impl Block {
         (!both.is_empty()).then_some(both)
     }
 
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(one, other)| one.meets(other))
+    }
+
     /// The one side in which it differs from another, along which both are one block.
     fn seam(&self, other: &Self) -> Option<usize> {
         let mut differing = (0..3).filter(|side| self.0[*side] != other.0[*side]);

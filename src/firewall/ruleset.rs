@@ -60,7 +60,16 @@ pub(crate) struct Table {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Chain {
     pub(crate) base: Option<Base>,
-    pub(crate) rules: Vec<Vec<Step>>,
+    /// 0 in legacy tables.
+    pub(crate) handle: u64,
+    pub(crate) rules: Vec<Rule>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Rule {
+    /// As `nft -a` prints it; in legacy tables the number of the rule in its chain, from 1.
+    pub(crate) handle: u64,
+    pub(crate) steps: Vec<Step>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,11 +6,11 @@
 use std::net::IpAddr;
 
 use super::classes::Classes;
-use super::evaluate::Judged;
+use super::evaluate::{Decider, Judged, reasons};
 use super::place::{Gate, Place, Side, of_interface};
 use super::ranges::{Family, Ranges};
 use super::region::Block;
-use crate::model::{Reach, Verdict};
+use crate::model::{NamespaceId, Reach, Verdict};
 
 /// How a protocol takes what a stranger sends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -69,7 +69,12 @@ pub(crate) struct Way {
     pub(crate) sources: Ranges,
     pub(crate) verdict: Verdict,
     pub(crate) reach: Reach,
+    /// The rules that let it in or leave it in doubt, each with its namespace.
+    pub(crate) because: Vec<Reason>,
 }
+
+/// A rule of a namespace.
+pub(crate) type Reason = (NamespaceId, Decider);
 
 /// Every way by which packets come straight into `place`.
 pub(crate) fn ways(place: &Place, bind: &Bind) -> Vec<Way> {
@@ -348,7 +353,8 @@ impl Walk<'_> {
         let reach = reach(self.place, self.gate, self.family, &destinations, ports, &sources);
         let verdict = if doubt { Verdict::Unknown } else { verdict };
         let (gate, family) = (self.index, self.family);
-        self.found.push(Way { gate, family, destinations, ports, sources, verdict, reach });
+        let because = Vec::new();
+        self.found.push(Way { gate, family, destinations, ports, sources, verdict, reach, because });
     }
 }
 
@@ -388,7 +394,12 @@ pub(crate) fn echoes(place: &Place, way: &Way) -> (Option<Way>, Option<Way>) {
 const MOST_PIECES: usize = 400;
 
 /// Splits a way by what the rules of `place` make of it; what they drop is no way.
-pub(crate) fn through_rules(place: &Place, way: &Way, judged: &Judged, port: Option<u16>) -> Vec<Way> {
+pub(crate) fn through_rules(
+    (netns, place): (NamespaceId, &Place),
+    way: &Way,
+    judged: &Judged,
+    port: Option<u16>,
+) -> Vec<Way> {
     let ports = match port {
         Some(port) => Ranges::new(vec![(port.into(), port.into())]),
         None => Ranges::new(vec![(0, u16::MAX.into())]),
@@ -403,8 +414,11 @@ pub(crate) fn through_rules(place: &Place, way: &Way, judged: &Judged, port: Opt
     let certain = may.minus(&may_not).disjoint();
     let doubtful = may.minus(&certain).disjoint();
     let mut found = Vec::new();
-    for (region, verdict) in [(certain, way.verdict), (doubtful, Verdict::Unknown)] {
-        for Block([sources, destinations, _]) in region.0 {
+    for (region, verdict, doubt) in [(certain, way.verdict, false), (doubtful, Verdict::Unknown, true)] {
+        for block in region.0 {
+            let because =
+                reasons(&judged.decisions, &block, doubt).into_iter().map(|each| (netns, each)).collect();
+            let Block([sources, destinations, _]) = block;
             let gate = &place.gates[way.gate];
             let reach = reach(place, gate, way.family, &destinations, way.ports, &sources);
             found.push(Way {
@@ -415,6 +429,7 @@ pub(crate) fn through_rules(place: &Place, way: &Way, judged: &Judged, port: Opt
                 sources,
                 verdict,
                 reach,
+                because,
             });
         }
     }
@@ -462,6 +477,7 @@ pub(crate) fn forwarded(host: &Place, inner: &Place, bind: &Bind) -> Vec<Way> {
                 sources,
                 verdict: Verdict::Unknown,
                 reach,
+                because: Vec::new(),
             });
         }
     }

@@ -83,8 +83,13 @@ impl Ranges {
         whole
     }
 
+    /// Whether both hold some number: each interval of the shorter list is looked up in the longer.
     pub(crate) fn meets(&self, other: &Self) -> bool {
-        !self.and(other).is_empty()
+        let (few, many) = if self.0.len() < other.0.len() { (self, other) } else { (other, self) };
+        few.0.iter().any(|(first, last)| {
+            let at = many.0.partition_point(|(_, end)| end < first);
+            many.0.get(at).is_some_and(|(start, _)| start <= last)
+        })
     }
 
     #[cfg(test)]
@@ -168,6 +173,7 @@ mod tests {
                 prop_assert_eq!(x.and(&y).contains(n), in_a && in_b);
                 prop_assert_eq!(x.minus(&y).contains(n), in_a && !in_b);
             }
+            prop_assert_eq!(x.meets(&y), !x.and(&y).is_empty());
             // Equal sets are equal values, however they were made.
             prop_assert_eq!(x.minus(&y).union(&x.and(&y)), x);
         }

@@ -23,6 +23,8 @@ mod enrich;
 #[cfg(target_os = "linux")]
 mod lab;
 #[cfg(target_os = "linux")]
+mod quoted;
+#[cfg(target_os = "linux")]
 mod reach;
 #[cfg(target_os = "linux")]
 mod ruled;
@@ -58,6 +60,7 @@ fn main() -> std::process::ExitCode {
         rules::trials(),
         reach::trials(),
         ruled::trials(),
+        quoted::trials(),
         suggest::trials(),
         enrich::trials(),
         shapes::trials(),

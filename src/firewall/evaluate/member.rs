@@ -7,7 +7,7 @@ use crate::firewall::ranges::Ranges;
 use crate::firewall::region::Region;
 use crate::firewall::ruleset::{Set, Table};
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// Which packets have their key in a set.
     pub(super) fn member(&self, set: &Set, key: &[Byte], here: Region) -> (Region, Region) {
         if set.dynamic || set.partial {
@@ -69,8 +69,8 @@ impl Walk<'_> {
     #[expect(clippy::too_many_arguments, reason = "the state of a rule on its way")]
     pub(super) fn verdict_map(
         &mut self,
-        table: &Table,
-        set: &Set,
+        table: &'a Table,
+        set: &'a Set,
         key: &[Byte],
         here: Region,
         fate: &mut Fate,
@@ -78,6 +78,8 @@ impl Walk<'_> {
         depth: usize,
     ) -> Region {
         if set.dynamic || set.partial {
+            self.decided(true, &here);
+            self.decided(false, &here);
             fate.accepted.add(here.clone());
             fate.dropped.add(here.clone());
             fate.rest.add(here.clone());

@@ -5,9 +5,12 @@
 
 mod condition;
 mod member;
+mod record;
 mod step;
 
 use self::condition::{Condition, split};
+use self::record::At;
+pub(crate) use self::record::{Decider, Decision, reasons};
 use self::step::{Byte, bytes};
 use super::place::{Gate, Place, Side as GateSide};
 use super::ranges::{Family, Ranges};
@@ -24,6 +27,8 @@ const MOST_JUMPS: usize = 16;
 pub(crate) struct Judged {
     pub(crate) may_accept: Region,
     pub(crate) may_drop: Region,
+    /// Who decided so, in the order in which packets meet them.
+    pub(crate) decisions: Vec<Decision>,
 }
 
 /// What is asked: new packets of one protocol at one gate; with `answered`, the answer must find its
@@ -44,6 +49,7 @@ impl Judged {
         let mut sum = self.clone();
         sum.may_accept.add(other.may_accept.clone());
         sum.may_drop.add(other.may_drop.clone());
+        sum.decisions.extend_from_slice(&other.decisions);
         sum
     }
 }
@@ -51,7 +57,7 @@ impl Judged {
 pub(crate) fn judge(place: &Place, ruleset: &Ruleset, gate: &Gate, question: Question) -> Judged {
     let ports = Ranges::new(vec![(0, u16::MAX.into())]);
     let all = Region::one([question.family.all(), question.family.all(), ports]);
-    let doubt = || Judged { may_accept: all.clone(), may_drop: all.clone() };
+    let doubt = || Judged { may_accept: all.clone(), may_drop: all.clone(), decisions: Vec::new() };
     let strange = ruleset.tables.iter().any(|table| {
         let bridged = gate.bridge && table.family == TableFamily::Bridge;
         let based = |hook| {
@@ -64,6 +70,7 @@ pub(crate) fn judge(place: &Place, ruleset: &Ruleset, gate: &Gate, question: Que
     }
     let mut passing = all.clone();
     let mut may_drop = Region::default();
+    let mut decisions = Vec::new();
     for (hook, packet) in stations(gate.side == GateSide::Loopback || question.echoed, question.answered) {
         let reply = packet == Packet::Answer;
         let mut walk = Walk {
@@ -77,6 +84,9 @@ pub(crate) fn judge(place: &Place, ruleset: &Ruleset, gate: &Gate, question: Que
             tracking: Tracking::Untold,
             blocks: 0,
             lost: false,
+            at: At::default(),
+            pieces: 0,
+            decisions: Vec::new(),
         };
         let (accepted, dropped) = walk.hook(passing);
         if walk.lost {
@@ -84,11 +94,12 @@ pub(crate) fn judge(place: &Place, ruleset: &Ruleset, gate: &Gate, question: Que
         }
         passing = accepted;
         may_drop.add(dropped);
+        decisions.append(&mut walk.decisions);
         if may_drop.0.len() + passing.0.len() > MOST_BLOCKS {
             return doubt();
         }
     }
-    Judged { may_accept: passing, may_drop }
+    Judged { may_accept: passing, may_drop, decisions }
 }
 
 /// Which packet of a flow is on its way.
@@ -137,6 +148,10 @@ struct Walk<'a> {
     tracking: Tracking,
     blocks: usize,
     lost: bool,
+    at: At<'a>,
+    /// Blocks in `decisions`.
+    pieces: usize,
+    decisions: Vec<Decision>,
 }
 
 /// What becomes of packets in a chain.
@@ -148,16 +163,16 @@ struct Fate {
     rest: Region,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// Through all base chains of the hook. Each can drop for good; accepting ends only itself, so
     /// their order makes no difference without translation.
     fn hook(&mut self, mut passing: Region) -> (Region, Region) {
         let mut dropped = Region::default();
-        for table in self.ruleset.tables.iter().filter(|table| !table.dormant) {
-            if !table.family.sees(self.question.family) {
+        for (number, table) in self.ruleset.tables.iter().enumerate() {
+            if table.dormant || !table.family.sees(self.question.family) {
                 continue;
             }
-            for chain in table.chains.values() {
+            for (name, chain) in &table.chains {
                 let Some(base) = chain.base.as_ref().filter(|base| base.hook == self.hook) else { continue };
                 let elsewhere =
                     base.hook == Hook::Ingress && !base.devices.contains(&self.gate.name.as_bytes().to_vec());
@@ -166,11 +181,14 @@ impl Walk<'_> {
                     continue;
                 }
                 self.tracking = self.tracked(base.priority);
-                let fate = self.chain(table, chain, passing, 0);
+                self.at.table = number;
+                let fate = self.chain(table, name, chain, passing, 0);
                 // A new source, which later rules see.
                 self.lost |= base.nat && !fate.accepted.is_empty();
                 dropped.add(fate.dropped);
                 passing = fate.accepted;
+                self.at = At { table: number, chain: name, handle: None };
+                self.decided(!base.drop_policy, &fate.rest);
                 if base.drop_policy {
                     dropped.add(fate.rest);
                 } else {
@@ -194,7 +212,14 @@ impl Walk<'_> {
         if first { Tracking::Unseen } else { Tracking::Seen }
     }
 
-    fn chain(&mut self, table: &Table, chain: &Chain, entering: Region, depth: usize) -> Fate {
+    fn chain(
+        &mut self,
+        table: &'a Table,
+        name: &'a [u8],
+        chain: &'a Chain,
+        entering: Region,
+        depth: usize,
+    ) -> Fate {
         let mut fate = Fate { rest: entering, ..Fate::default() };
         let mut returned = Region::default();
         for rule in &chain.rules {
@@ -202,7 +227,8 @@ impl Walk<'_> {
                 break;
             }
             let here = std::mem::take(&mut fate.rest);
-            self.rule(table, rule, here, &mut fate, &mut returned, depth);
+            self.at = At { chain: name, handle: Some(rule.handle), ..self.at };
+            self.rule(table, &rule.steps, here, &mut fate, &mut returned, depth);
             self.blocks = self.blocks.max(fate.rest.0.len() + fate.accepted.0.len() + fate.dropped.0.len());
             if self.blocks > MOST_BLOCKS || depth > MOST_JUMPS {
                 self.lost = true;
@@ -214,8 +240,8 @@ impl Walk<'_> {
 
     fn rule(
         &mut self,
-        table: &Table,
-        steps: &[Step],
+        table: &'a Table,
+        steps: &'a [Step],
         mut here: Region,
         fate: &mut Fate,
         returned: &mut Region,
@@ -223,7 +249,7 @@ impl Walk<'_> {
     ) {
         let mut registers = [Byte::Unknown; 64];
         // What a rule for unusual packets drops says nothing of the ordinary ones.
-        let mut spared: Option<Region> = None;
+        let mut spared: Option<(Region, usize)> = None;
         for step in steps {
             if here.is_empty() {
                 break;
@@ -242,7 +268,8 @@ impl Walk<'_> {
                 },
                 Step::Unusual => {
                     fate.rest.add(here.clone());
-                    spared.get_or_insert_with(|| fate.dropped.clone());
+                    let so_far = self.decisions.len();
+                    spared.get_or_insert_with(|| (fate.dropped.clone(), so_far));
                     continue;
                 }
                 Step::Maybe => Condition::Maybe,
@@ -285,6 +312,8 @@ impl Walk<'_> {
                 }
                 Step::Unknown(_) => {
                     registers.fill(Byte::Unknown);
+                    self.decided(true, &here);
+                    self.decided(false, &here);
                     fate.accepted.add(here.clone());
                     fate.dropped.add(here.clone());
                     Condition::Maybe
@@ -295,16 +324,21 @@ impl Walk<'_> {
             here = hit;
         }
         fate.rest.add(here);
-        if let Some(dropped) = spared {
+        if let Some((dropped, so_far)) = spared {
             fate.dropped = dropped;
+            let mut number = 0;
+            self.decisions.retain(|each| {
+                number += 1;
+                number <= so_far || each.accepts
+            });
         }
     }
 
     /// Gives back what goes on in the same rule.
     fn verdict(
         &mut self,
-        table: &Table,
-        verdict: &Verdict,
+        table: &'a Table,
+        verdict: &'a Verdict,
         here: Region,
         fate: &mut Fate,
         returned: &mut Region,
@@ -313,14 +347,18 @@ impl Walk<'_> {
         let (name, comes_back) = match verdict {
             Verdict::Continue => return here,
             Verdict::Accept => {
+                self.decided(true, &here);
                 fate.accepted.add(here);
                 return Region::default();
             }
             Verdict::Drop => {
+                self.decided(false, &here);
                 fate.dropped.add(here);
                 return Region::default();
             }
             Verdict::Queue => {
+                self.decided(true, &here);
+                self.decided(false, &here);
                 fate.accepted.add(here.clone());
                 fate.dropped.add(here);
                 return Region::default();
@@ -336,7 +374,9 @@ impl Walk<'_> {
             self.lost = true;
             return Region::default();
         };
-        let inner = self.chain(table, chain, here, depth + 1);
+        let at = self.at;
+        let inner = self.chain(table, name, chain, here, depth + 1);
+        self.at = at;
         fate.accepted.add(inner.accepted);
         fate.dropped.add(inner.dropped);
         if comes_back {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::expression::{Effects, step, verdict};
-use crate::firewall::netlink::{attribute, attributes, big_u32, messages, text};
-use crate::firewall::ruleset::{Base, Chain, Element, Hook, Ruleset, Set, Table, TableFamily};
+use crate::firewall::netlink::{attribute, attributes, big_u32, big_u64, messages, text};
+use crate::firewall::ruleset::{Base, Chain, Element, Hook, Rule, Ruleset, Set, Table, TableFamily};
 use crate::model::NftablesDump;
 
 const NEW_TABLE: u16 = 10 << 8;
@@ -40,7 +40,8 @@ pub(crate) fn decode(dump: &NftablesDump) -> Option<Ruleset> {
         let Some((table, attributes)) = table_of(&mut found.tables, body, 1)? else { continue };
         let name = text(attribute(attributes, 3)?).to_vec();
         let family = table.family;
-        table.chains.insert(name, Chain { base: base(attributes, family)?, rules: Vec::new() });
+        let handle = attribute(attributes, 2).and_then(big_u64).unwrap_or(0);
+        table.chains.insert(name, Chain { base: base(attributes, family)?, handle, rules: Vec::new() });
     }
     for (_, body) in messages(dump.sets.as_bytes()).filter(|(kind, _)| *kind == NEW_SET) {
         let Some((table, attributes)) = table_of(&mut found.tables, body, 1)? else { continue };
@@ -57,7 +58,9 @@ pub(crate) fn decode(dump: &NftablesDump) -> Option<Ruleset> {
         let Some((table, rule)) = table_of(&mut found.tables, body, 1)? else { continue };
         let chain = table.chains.get_mut(text(attribute(rule, 2)?))?;
         let list = attribute(rule, 4).unwrap_or_default();
-        chain.rules.push(attributes(list).map(|(_, expression)| step(expression, &mut effects)).collect());
+        let handle = attribute(rule, 3).and_then(big_u64).unwrap_or(0);
+        let steps = attributes(list).map(|(_, expression)| step(expression, &mut effects)).collect();
+        chain.rules.push(Rule { handle, steps });
     }
     (found.untracks, found.marks) = (effects.untracks, effects.marks);
     Some(found)

@@ -1,0 +1,206 @@
+//! The words of a rule, as the administrator's own tools write them. Pure.
+
+mod base;
+mod kind;
+mod left;
+mod nft;
+mod statement;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::evaluate::Decider;
+use super::netlink::{attribute, attributes, big_u64, messages, text};
+use super::place::Place;
+use super::read::decode;
+use super::ruleset::{Ruleset, Table, TableFamily};
+use super::ways::Reason;
+use crate::model::{Evidence, Interface, Namespace, NamespaceId, Text};
+
+/// The text of every rule that decided something, in the order in which they are asked for.
+pub(super) fn evidence(
+    namespaces: &[Namespace],
+    places: &[Option<Place>],
+    wanted: &[&Reason],
+) -> Vec<Evidence> {
+    let mut scribes: BTreeMap<NamespaceId, Scribe<'_>> = BTreeMap::new();
+    let quote = |(netns, decider): &&Reason| {
+        let index = netns.0 as usize;
+        let rules = places.get(index).and_then(Option::as_ref).and_then(|place| place.rules.as_ref());
+        let (Some(rules), Some(namespace)) = (rules, namespaces.get(index)) else { return lost(decider) };
+        let scribe = scribes.entry(*netns).or_insert_with(|| {
+            let handles =
+                wanted.iter().filter(|(id, _)| id == netns).filter_map(|(_, decider)| decider.handle);
+            Scribe::new(namespace, rules, Some(handles.collect()))
+        });
+        scribe.quote(decider)
+    };
+    wanted.iter().map(quote).collect()
+}
+
+/// Every rule of nftables in a namespace that can be written without the help of nft(8).
+pub fn quotations(namespace: &Namespace) -> Vec<Evidence> {
+    let Some(ruleset) = namespace.nftables.known().and_then(decode) else { return Vec::new() };
+    let scribe = Scribe::new(namespace, &ruleset, None);
+    let each = |(number, table): (usize, &Table)| {
+        let rules = table
+            .chains
+            .iter()
+            .flat_map(|(name, chain)| chain.rules.iter().map(move |rule| (name, rule.handle)));
+        let deciders =
+            rules.map(|(name, handle)| Decider { table: number, chain: name.clone(), handle: Some(handle) });
+        deciders.collect::<Vec<_>>()
+    };
+    let deciders = ruleset.tables.iter().enumerate().flat_map(each);
+    deciders
+        .filter_map(|decider| {
+            let text = scribe.rule(&decider)?;
+            Some(Evidence { place: scribe.place(&decider), handle: decider.handle, text })
+        })
+        .collect()
+}
+
+fn lost(decider: &Decider) -> Evidence {
+    let place = String::from_utf8_lossy(&decider.chain).into_owned();
+    Evidence { place, handle: decider.handle, text: Text::default() }
+}
+
+/// The name of a family in nft(8).
+fn family_name(family: TableFamily) -> &'static str {
+    match family {
+        TableFamily::Inet => "inet",
+        TableFamily::Ip => "ip",
+        TableFamily::Ip6 => "ip6",
+        TableFamily::Netdev => "netdev",
+        TableFamily::Bridge => "bridge",
+    }
+}
+
+fn family_of(number: u8) -> Option<TableFamily> {
+    match number {
+        1 => Some(TableFamily::Inet),
+        2 => Some(TableFamily::Ip),
+        5 => Some(TableFamily::Netdev),
+        7 => Some(TableFamily::Bridge),
+        10 => Some(TableFamily::Ip6),
+        _ => None,
+    }
+}
+
+/// Writes the rules of one namespace.
+struct Scribe<'a> {
+    ruleset: &'a Ruleset,
+    interfaces: Vec<(u32, String)>,
+    elements: &'a [Text],
+    /// Messages of rules by table and handle.
+    rules: BTreeMap<(usize, u64), &'a [u8]>,
+}
+
+impl<'a> Scribe<'a> {
+    /// Finds the messages of the wanted rules; of all with `None`.
+    fn new(namespace: &'a Namespace, ruleset: &'a Ruleset, wanted: Option<BTreeSet<u64>>) -> Self {
+        let interfaces = namespace.interfaces.known().map_or(&[][..], Vec::as_slice);
+        let name =
+            |each: &Interface| (each.index, String::from_utf8_lossy(each.name.as_bytes()).into_owned());
+        let dump = namespace.nftables.known();
+        let mut rules = BTreeMap::new();
+        for (_, body) in dump.into_iter().flat_map(|dump| messages(dump.rules.as_bytes())) {
+            let handle = || {
+                let attributes = body.get(4..)?;
+                let handle = attribute(attributes, 3).and_then(big_u64)?;
+                wanted.as_ref().is_none_or(|wanted| wanted.contains(&handle)).then_some(())?;
+                let (family, name) = (family_of(*body.first()?)?, text(attribute(attributes, 1)?));
+                let table =
+                    ruleset.tables.iter().position(|each| each.family == family && each.name == name)?;
+                Some((table, handle))
+            };
+            if let Some(key) = handle() {
+                rules.insert(key, body);
+            }
+        }
+        Self {
+            ruleset,
+            interfaces: interfaces.iter().map(name).collect(),
+            elements: dump.map_or(&[], |dump| &dump.elements),
+            rules,
+        }
+    }
+
+    /// `inet filter/input`
+    fn place(&self, decider: &Decider) -> String {
+        let chain = String::from_utf8_lossy(&decider.chain);
+        match self.ruleset.tables.get(decider.table) {
+            Some(table) => {
+                format!("{} {}/{chain}", family_name(table.family), String::from_utf8_lossy(&table.name))
+            }
+            None => chain.into_owned(),
+        }
+    }
+
+    fn quote(&self, decider: &Decider) -> Evidence {
+        let place = self.place(decider);
+        let text = match decider.handle {
+            None => self.policy(decider),
+            Some(_) => self.rule(decider),
+        };
+        let text = text.unwrap_or_else(|| match decider.handle {
+            Some(handle) => Text::from(format!("rule {handle} of {place}, which cannot be written here")),
+            None => Text::from(format!("policy of {place}")),
+        });
+        Evidence { place, handle: decider.handle, text }
+    }
+
+    /// The line at the head of a base chain.
+    fn policy(&self, decider: &Decider) -> Option<Text> {
+        let table = self.ruleset.tables.get(decider.table)?;
+        let base = table.chains.get(&decider.chain)?.base.as_ref()?;
+        Some(Text::from(base::write(table.family, base)?))
+    }
+
+    fn rule(&self, decider: &Decider) -> Option<Text> {
+        let table = self.ruleset.tables.get(decider.table)?;
+        let body = self.rules.get(&(decider.table, decider.handle?))?;
+        let rule = body.get(4..)?;
+        let list = attribute(rule, 4).unwrap_or_default();
+        let mut words =
+            nft::write(table, &self.interfaces, &|set| self.annotated(body, set), list)?.into_bytes();
+        if let Some(comment) = attribute(rule, 7).and_then(comment) {
+            words.extend_from_slice(b" comment \"");
+            words.extend_from_slice(comment);
+            words.push(b'"');
+        }
+        Some(Text::from(words))
+    }
+
+    /// Whether an element of a set has a comment: one answer holds the elements of one set.
+    fn annotated(&self, rule: &[u8], set: &[u8]) -> bool {
+        let of = |body: &[u8]| {
+            let attributes = body.get(4..)?;
+            let (table, set) = (attribute(attributes, 1)?, attribute(attributes, 2)?);
+            Some((body[0], text(table).to_vec(), text(set).to_vec()))
+        };
+        let table =
+            rule.get(4..).and_then(|attributes| attribute(attributes, 1)).map(text).unwrap_or_default();
+        let wanted = Some((rule[0], table.to_vec(), set.to_vec()));
+        let mine = self
+            .elements
+            .iter()
+            .filter(|answer| messages(answer.as_bytes()).next().and_then(|(_, body)| of(body)) == wanted);
+        mine.flat_map(|answer| messages(answer.as_bytes())).any(|(_, body)| {
+            let list = body.get(4..).and_then(|attributes| attribute(attributes, 3)).unwrap_or_default();
+            // NFTA_SET_ELEM_USERDATA
+            attributes(list).any(|(_, element)| attribute(element, 6).and_then(comment).is_some())
+        })
+    }
+}
+
+/// The comment in a rule's user data (libnftnl's `NFTNL_UDATA_RULE_COMMENT`: type, length, text).
+fn comment(mut data: &[u8]) -> Option<&[u8]> {
+    while let [kind, length, rest @ ..] = data {
+        let value = rest.get(..usize::from(*length))?;
+        if *kind == 0 {
+            return Some(text(value)).filter(|comment| !comment.is_empty());
+        }
+        data = &rest[usize::from(*length)..];
+    }
+    None
+}
