@@ -9,7 +9,6 @@ use super::errors::Faults;
 use super::exit::Exit;
 use super::session::Session;
 use super::settings::{Settings, shown};
-use crate::rules::Rule;
 
 #[derive(ClapArgs, Debug)]
 pub(crate) struct Args {
@@ -44,7 +43,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let rules = session.rules()?;
     let suppressions = session.suppressions()?;
     if check {
-        let known: Vec<&str> = rules.rules().iter().map(Rule::id).collect();
+        let known: Vec<&str> = rules.ids().collect();
         let unknown = suppressions.unknown_rules(&known);
         if !unknown.is_empty() {
             return Err(Faults(unknown).into());

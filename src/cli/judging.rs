@@ -72,7 +72,7 @@ impl Session {
         subject.settle();
         self.console.detail(&format!(
             "{}, {} in {:.1} ms",
-            counted(rules.rules().len(), "rule"),
+            counted(rules.len(), "rule"),
             counted(subject.report.findings.len(), "finding"),
             started.elapsed().as_secs_f64() * 1e3,
         ));
@@ -84,7 +84,7 @@ impl Session {
         for each in rules.overrides() {
             self.console.notice(&format!("{} stands in for the rule {}", each.file, each.rule));
         }
-        rules.rules().iter().map(row).collect()
+        rules.rules().map(row).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::settings::Settings;
 use crate::model::counted;
 use crate::output::{self, Clean, Format};
-use crate::rules::{RuleSet, Uncovered, json_schema};
+use crate::rules::{RuleSet, Uncovered, json_schema, service_schema};
 
 #[derive(ClapArgs, Debug)]
 pub(crate) struct Args {
@@ -32,7 +32,11 @@ enum Command {
     /// Look for what is not wrong but could be better
     Lint(Folder),
     /// JSON Schema of a rule file, for editors
-    Schema,
+    Schema {
+        /// Of the short form for a service
+        #[arg(long)]
+        service: bool,
+    },
 }
 
 #[derive(ClapArgs, Debug)]
@@ -49,6 +53,9 @@ struct List {
 struct Show {
     /// Name of the rule
     id: String,
+    /// Print it as TOML: of a service the whole rule that its file stands for
+    #[arg(long, conflicts_with_all = ["json", "format"])]
+    toml: bool,
     #[command(flatten)]
     ground: Ground,
     #[command(flatten)]
@@ -72,7 +79,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Show(args) => show(&args),
         Command::Test(args) => test(&args),
         Command::Lint(args) => lint(&args),
-        Command::Schema => schema(),
+        Command::Schema { service } => schema(service),
     }
 }
 
@@ -90,10 +97,15 @@ fn show(args: &Show) -> anyhow::Result<Exit> {
     let rules = session.rules()?;
     let Some(rule) = rules.get(&args.id) else {
         let usage = Usage::new(format!("there is no rule `{}`", crate::model::Text::from(&*args.id)));
-        let near = nearest(&args.id, rules.rules().iter().map(|rule| rule.id()));
+        let near = nearest(&args.id, rules.ids());
         let all = || "`sockwarden rules list` names all".to_owned();
         return Err(usage.help(near.map_or_else(all, |id| format!("did you mean `{id}`?"))).into());
     };
+    if args.toml {
+        // As it is, to be saved as a file: TOML allows no control characters.
+        session.console.answer(|out| out.write_all(rule.source().as_bytes()))?;
+        return Ok(Exit::Clean);
+    }
     session.console.answer(|out| match format {
         Format::Human | Format::Markdown => {
             rule.describe().lines().try_for_each(|line| writeln!(out, "{}", Clean(line)))
@@ -136,16 +148,16 @@ fn lint(args: &Folder) -> anyhow::Result<Exit> {
     let rules = subject(&session, args.dir.as_deref())?;
     let advice = rules.lint();
     session.console.answer(|out| match advice.as_slice() {
-        [] => writeln!(out, "{}: nothing to find fault with", counted(rules.rules().len(), "rule")),
+        [] => writeln!(out, "{}: nothing to find fault with", counted(rules.len(), "rule")),
         advice => output::problems(out, advice, &session.console.style),
     })?;
     Ok(if advice.is_empty() { Exit::Clean } else { Exit::Findings })
 }
 
-fn schema() -> anyhow::Result<Exit> {
+fn schema(service: bool) -> anyhow::Result<Exit> {
     let console = Console::new(&Manner::default(), &Settings::default());
     console.answer(|out| {
-        serde_json::to_writer_pretty(&mut *out, &json_schema())?;
+        serde_json::to_writer_pretty(&mut *out, &if service { service_schema() } else { json_schema() })?;
         writeln!(out)
     })?;
     Ok(Exit::Clean)

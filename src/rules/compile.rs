@@ -10,8 +10,8 @@ use super::condition::{self, Cond};
 use super::example::{self, Example};
 use super::reader::{Node, Reader};
 use super::remedy::{Line, Template};
-use super::schema::{CONFIDENCES, REFERENCES, REMEDY, REMEDY_KINDS, SEVERITIES, TOP};
-use super::sense;
+use super::schema::{CONFIDENCES, PROBABLY, REFERENCES, REMEDY, REMEDY_KINDS, SEVERITIES, TOP};
+use super::{sense, service};
 use crate::finding::{Confidence, Severity, Words};
 use crate::model::{Problem, Reach};
 
@@ -28,7 +28,11 @@ pub struct Rule {
     pub overrides: bool,
     pub remedies: Vec<Template>,
     pub(super) source: Arc<str>,
+    /// The text of its file, if that is the short form of a service and `source` what it stands for.
+    pub(super) origin: Option<Arc<str>>,
     pub(super) when: Cond,
+    /// What is said where `when` does not hold: a guess.
+    pub(super) probably: Option<Box<Probably>>,
     pub(super) severities: [Severity; Reach::ALL.len()],
     /// Classes that the severity table names; empty when one word stands for all.
     pub(super) named: Vec<Reach>,
@@ -44,6 +48,11 @@ impl Rule {
     /// Severity for a socket with this reach; `None` for sockets that have none.
     pub fn severity(&self, reach: Option<Reach>) -> Severity {
         self.severities[reach.unwrap_or(Reach::None) as usize]
+    }
+
+    /// Whether it is of the short form.
+    pub(super) fn is_service(&self) -> bool {
+        self.origin.is_some()
     }
 
     /// The worst that it can say.
@@ -65,15 +74,30 @@ impl Rule {
         if reader.is_clean() { Ok(Cow::Owned(examples)) } else { Err(reader.finish()) }
     }
 
-    /// Its file's text.
+    /// The text of the rule; for the file of a service the rule that it stands for.
     pub fn source(&self) -> &str {
         &self.source
     }
+
+    /// The text of its file, if that is the short form of a service.
+    pub fn service(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+}
+
+/// A weaker condition with words of its own, asked where that of its rule does not hold.
+#[derive(Clone, Debug)]
+pub(super) struct Probably {
+    pub(super) words: Arc<Words>,
+    pub(super) when: Cond,
+    pub(super) severities: [Severity; Reach::ALL.len()],
 }
 
 /// Longest title, and most lines and characters of a why that still fit a screen.
-const MAX_TITLE: usize = 90;
-const MAX_WHY: usize = 1200;
+pub(super) const MAX_TITLE: usize = 90;
+pub(super) const MAX_WHY: usize = 1200;
+/// A guess names what it is not sure of.
+const MAX_GUESS: usize = 160;
 
 /// Compiles the rule in a file; the file's name is the rule's.
 ///
@@ -83,9 +107,25 @@ pub fn rule(file: &str, source: Arc<str>, builtin: bool) -> Result<Rule, Vec<Pro
     let mut reader = Reader::new(file.to_owned(), Arc::clone(&source));
     let table = reader.parse(&source);
     let syntax_is_sound = reader.is_clean();
+    if service::is_one(&table) {
+        return match service::rule(&mut reader, &table) {
+            Some(text) if reader.is_clean() => whole(file, text.into(), Some(source), builtin),
+            Some(_) | None => Err(reader.finish()),
+        };
+    }
     let rule = compile(&mut reader, &table, builtin, syntax_is_sound);
     match rule {
         Some(rule) if reader.is_clean() => Ok(rule),
+        _ => Err(reader.finish()),
+    }
+}
+
+/// Compiles the text that a service file stands for.
+fn whole(file: &str, text: Arc<str>, origin: Option<Arc<str>>, builtin: bool) -> Result<Rule, Vec<Problem>> {
+    let mut reader = Reader::new(file.to_owned(), Arc::clone(&text));
+    let table = reader.parse(&text);
+    match compile(&mut reader, &table, builtin, true) {
+        Some(rule) if reader.is_clean() => Ok(Rule { origin, ..rule }),
         _ => Err(reader.finish()),
     }
 }
@@ -122,10 +162,19 @@ fn compile(reader: &mut Reader, table: &DeTable<'_>, builtin: bool, complete: bo
         sense::check(reader, when);
     }
     let severity = table.get("severity").and_then(|node| severity(reader, node, when.as_ref()));
+    let probably = table.get("probably").map(|node| probably(reader, node, title.as_deref()));
     let remedies = table.get("remedy").map_or_else(Vec::new, |node| remedies(reader, node));
     let examples = (!builtin).then(|| example::read(reader, table));
     let (severities, named) = severity?;
     let words = Words { rule: id?, title: title?, confidence: confidence?, why: why?, references };
+    let probably = match probably {
+        None => None,
+        Some(guess) => {
+            let (title, confidence, when, severities) = guess?;
+            let words = Arc::new(Words { title, confidence, ..words.clone() });
+            Some(Box::new(Probably { words, when, severities }))
+        }
+    };
     Some(Rule {
         words: Arc::new(words),
         file: reader.file.clone(),
@@ -133,11 +182,40 @@ fn compile(reader: &mut Reader, table: &DeTable<'_>, builtin: bool, complete: bo
         overrides,
         remedies,
         source: Arc::clone(&reader.source),
+        origin: None,
         when: when?,
+        probably,
         severities,
         named,
         examples,
     })
+}
+
+type Guess = (String, Confidence, Cond, [Severity; Reach::ALL.len()]);
+
+/// `[probably]`: a title, a severity and a confidence of its own, and when it is said.
+fn probably(reader: &mut Reader, node: &Node<'_>, title: Option<&str>) -> Option<Guess> {
+    let table = reader.table(node, "probably")?;
+    for (key, _) in table.iter().filter(|(key, _)| !PROBABLY.contains(&&**key.get_ref())) {
+        reader.unknown_key(key.span(), key.get_ref(), "`probably`", PROBABLY.iter().copied());
+    }
+    for key in PROBABLY {
+        if !table.contains_key(*key) {
+            reader.say(node.span(), format!("`probably` has no `{key}`"));
+        }
+    }
+    let own = prose(reader, table.get("title")?, "title", MAX_GUESS)?;
+    if Some(own.as_str()) == title {
+        reader.say(node.span(), "a guess has the title of what is sure");
+    }
+    let confidence =
+        Confidence::from_name(word(reader, table.get("confidence")?, "confidence", CONFIDENCES)?)?;
+    let place = table.get("when")?;
+    let inner = reader.table(place, "when")?;
+    let when = condition::read(reader, inner, place.span())?;
+    sense::check(reader, &when);
+    let (severities, _) = severity(reader, table.get("severity")?, Some(&when))?;
+    Some((own, confidence, when, severities))
 }
 
 /// The file's name without its ending: words of small letters and digits, joined by `-`.
@@ -157,7 +235,7 @@ fn id(reader: &mut Reader) -> Option<String> {
     None
 }
 
-fn prose(reader: &mut Reader, node: &Node<'_>, what: &str, longest: usize) -> Option<String> {
+pub(super) fn prose(reader: &mut Reader, node: &Node<'_>, what: &str, longest: usize) -> Option<String> {
     let text = reader.text(node, what)?;
     let trimmed = text.trim();
     if trimmed.is_empty() {
@@ -170,7 +248,12 @@ fn prose(reader: &mut Reader, node: &Node<'_>, what: &str, longest: usize) -> Op
     Some(trimmed.to_owned())
 }
 
-fn word<'n>(reader: &mut Reader, node: &'n Node<'_>, what: &str, known: &[&str]) -> Option<&'n str> {
+pub(super) fn word<'n>(
+    reader: &mut Reader,
+    node: &'n Node<'_>,
+    what: &str,
+    known: &[&str],
+) -> Option<&'n str> {
     let text = reader.text(node, what)?;
     if known.contains(&text) {
         return Some(text);
@@ -255,7 +338,7 @@ fn follow(named: &[(Reach, Severity)], reach: Reach) -> Option<Severity> {
     chosen.or(named.first()).map(|(_, severity)| *severity)
 }
 
-fn references(reader: &mut Reader, node: &Node<'_>) -> Vec<String> {
+pub(super) fn references(reader: &mut Reader, node: &Node<'_>) -> Vec<String> {
     let mut found = Vec::new();
     for each in reader.list(node, "references") {
         let Some(text) = reader.text(each, "references") else { continue };

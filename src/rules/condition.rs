@@ -59,6 +59,12 @@ pub(super) fn read(reader: &mut Reader, table: &DeTable<'_>, span: Range<usize>)
     parser.table(table, span, Place { scope: Scope::Socket, group: false, depth: 0 })
 }
 
+/// Reads a condition on one process.
+pub(super) fn read_process(reader: &mut Reader, table: &DeTable<'_>, span: Range<usize>) -> Option<Cond> {
+    let mut parser = Parser { reader, leaves: 0, values: 0, full: false };
+    parser.table(table, span, Place { scope: Scope::Process, group: false, depth: 1 })
+}
+
 #[derive(Clone, Copy)]
 struct Place {
     scope: Scope,

@@ -6,6 +6,7 @@ use super::condition::{Cond, Group};
 use super::remedy::{Line, Template};
 use super::schema::REFERENCES;
 use super::{Rule, RuleSet};
+use crate::finding::Severity;
 
 impl Rule {
     /// The page of this rule: what, why, how it is decided, what puts it right, references.
@@ -28,6 +29,16 @@ impl Rule {
         let _ = writeln!(page, "{}\n", self.words.why);
         let _ = writeln!(page, "## How it is decided\n");
         self.bullets(&self.when, 0, "", &mut page);
+        if let Some(guess) = &self.probably {
+            let worst = guess.severities.iter().copied().max().unwrap_or(Severity::Info);
+            let (title, confidence) = (&guess.words.title, guess.words.confidence.name());
+            let _ = writeln!(
+                page,
+                "\nWhere that does not hold, \"{title}\" is said, at worst {} with {confidence} confidence, if:\n",
+                worst.name()
+            );
+            self.bullets(&guess.when, 0, "", &mut page);
+        }
         self.list_examples(&mut page);
         if !self.remedies.is_empty() {
             let _ = writeln!(page, "\n## What puts it right");
@@ -116,7 +127,7 @@ impl RuleSet {
     /// The list of all rules with a link to the page of each.
     pub fn describe(&self) -> String {
         let mut page = "# Rules\n\n| rule | what it finds | at worst |\n| --- | --- | --- |\n".to_owned();
-        for rule in &self.rules {
+        for rule in self.rules() {
             let title = rule.words.title.replace('|', "\\|");
             let _ = writeln!(page, "| [{0}]({0}.md) | {title} | {1} |", rule.id(), rule.worst().name());
         }

@@ -2,9 +2,11 @@
 
 use super::condition::{Cond, HolderCond};
 use super::facts::View;
+use super::index::Found;
 use super::matcher::Scan;
 use super::pattern::Truth;
 use super::reader::shorten;
+use super::verdict::Verdict;
 use super::{Rule, RuleSet};
 use crate::model::Observation;
 
@@ -36,12 +38,19 @@ impl RuleSet {
     /// socket or its program is; that the program is another one is no near miss.
     pub fn explain(&self, observation: Observation<'_>) -> Vec<Explained<'_>> {
         let scan = Scan::new(observation.snapshot);
+        let mut candidates = Vec::new();
+        self.index.candidates(observation, &mut Found::default(), &mut candidates);
         let mut found = Vec::new();
-        for rule in &self.rules {
-            let outcome = match scan.judge(&rule.when, observation) {
-                Truth::True => Some(Outcome::Matched(scan.deciding(&rule.when, observation))),
-                Truth::Undecided => Some(Outcome::Undecided(scan.missing(&rule.when, observation))),
-                Truth::False => near(&scan, rule, observation),
+        for (number, slot) in self.slots.iter().enumerate() {
+            // A service that neither name nor port points to is no near miss.
+            if slot.sketch().is_some() && candidates.binary_search(&number).is_err() {
+                continue;
+            }
+            let rule = slot.rule();
+            let outcome = match rule.judge(&scan, observation) {
+                Verdict::Fires(said) => Some(Outcome::Matched(scan.deciding(said.when, observation))),
+                Verdict::Undecided(when) => Some(Outcome::Undecided(scan.missing(when, observation))),
+                Verdict::Quiet => near(&scan, rule, observation),
             };
             found.extend(outcome.map(|outcome| Explained { rule, outcome }));
         }

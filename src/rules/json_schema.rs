@@ -9,6 +9,7 @@ use super::schema::{
     CONFIDENCES, Differs, FACTS, GroupKind, Key, Kind, REFERENCES, REMEDY, REMEDY_KINDS, SEVERITIES, Scope,
     words,
 };
+use super::service::{CLASSES, SENSITIVITIES};
 use crate::model::Reach;
 
 /// JSON Schema (draft 2020-12) of one rule file, as `docs/rule.schema.json` holds it.
@@ -20,8 +21,94 @@ pub fn json_schema() -> Value {
     schema
 }
 
+/// JSON Schema of a service file, as `docs/service.schema.json` holds it.
+pub fn service_schema() -> Value {
+    let whole = json_schema();
+    let classes: Vec<&str> = CLASSES.iter().map(|class| class.name()).collect();
+    let severities: Vec<&str> = SEVERITIES.iter().copied().chain(["none"]).collect();
+    let sensitivities: Vec<Value> =
+        SENSITIVITIES.iter().map(|each| json!({ "const": each.name, "description": each.words })).collect();
+    let rule = &whole["properties"];
+    let mut definitions = whole["$defs"].clone();
+    if let Some(map) = definitions.as_object_mut() {
+        let unused =
+            ["socket", "others", "accepted", "same_port", "peer", "counted", "host", "remedy", "probably"];
+        unused.iter().for_each(|name| drop(map.remove(*name)));
+        let text = map["process"].to_string();
+        map.retain(|name, _| {
+            ["process", "example"].contains(&name.as_str()) || text.contains(&format!("/{name}\""))
+        });
+    }
+    let ports = one_or_more(json!({ "anyOf": [
+        { "type": "integer", "minimum": 1, "maximum": 65535 },
+        { "type": "string", "pattern": "^[0-9]{1,5}-[0-9]{1,5}$" },
+    ] }));
+    let programs = one_or_more(
+        json!({ "anyOf": [{ "type": "string", "minLength": 1 }, { "$ref": "#/$defs/process" }] }),
+    );
+    let text = json!({ "type": "string", "minLength": 1 });
+    let texts = one_or_more(text.clone());
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A service in a rule of sockwarden",
+        "description": "One file, one service: rules/README.md tells what each key means.",
+        "type": "object",
+        "required": ["service", "sensitivity", "why", "fires", "quiet"],
+        "anyOf": [{ "required": ["tcp"] }, { "required": ["udp"] }],
+        "additionalProperties": false,
+        "properties": {
+            "service": { "type": "string", "minLength": 1, "maxLength": 60, "description": "its name as a person writes it" },
+            "title": rule["title"],
+            "tcp": { "description": "TCP ports that it has as shipped", "anyOf": ports["anyOf"] },
+            "udp": { "description": "UDP ports that it has as shipped", "anyOf": ports["anyOf"] },
+            "shared_port": { "type": "boolean", "description": "other services have the port too: without its program little is said" },
+            "kernel": { "type": "boolean", "description": "the kernel itself serves it, no process" },
+            "programs": { "description": "programs that are this service on any port", "anyOf": programs["anyOf"] },
+            "at_port": { "description": "programs that are this service on its ports only", "anyOf": programs["anyOf"] },
+            "units": { "description": "units that switch it off", "anyOf": texts["anyOf"] },
+            "sensitivity": { "description": "what it gives to whoever reaches it", "oneOf": sensitivities },
+            "severity": {
+                "type": "object", "minProperties": 1, "description": "where it differs from that of its sensitivity",
+                "propertyNames": { "enum": classes }, "additionalProperties": { "enum": severities },
+            },
+            "confidence": rule["confidence"],
+            "why": rule["why"],
+            "references": rule["references"],
+            "override": rule["override"],
+            "fix": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/fix" } },
+            "fires": rule["fires"],
+            "quiet": rule["quiet"],
+        },
+        "$defs": definitions.as_object().cloned().map(|mut map| {
+            map.insert("fix".to_owned(), json!({
+                "type": "object", "minProperties": 1, "additionalProperties": false,
+                "description": "a setting in a file, or commands",
+                "properties": {
+                    "title": text, "file": { "type": "string", "pattern": "^/[^ ]+$" },
+                    "match": { "type": "string", "description": "the whole line that is replaced, an extended regular expression" },
+                    "set": { "type": "string", "description": "the line instead, or the lines of a new file" },
+                    "append": { "type": "boolean", "description": "the lines are added to the file" },
+                    "restart": texts, "commands": texts, "undo": texts, "verify": text, "note": text,
+                },
+            }));
+            map
+        }),
+    })
+}
+
 fn without_values() -> Value {
     let reach: Vec<&str> = Reach::ALL.iter().map(|each| each.name()).collect();
+    let severity = json!({
+        "description": "one word, or a table by class of reach",
+        "anyOf": [
+            { "enum": SEVERITIES },
+            {
+                "type": "object", "minProperties": 1,
+                "propertyNames": { "enum": reach },
+                "additionalProperties": { "enum": SEVERITIES },
+            },
+        ],
+    });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A rule of sockwarden",
@@ -31,17 +118,7 @@ fn without_values() -> Value {
         "additionalProperties": false,
         "properties": {
             "title": { "type": "string", "minLength": 1, "maxLength": 90, "description": "names the bad thing, one line" },
-            "severity": {
-                "description": "one word, or a table by class of reach",
-                "anyOf": [
-                    { "enum": SEVERITIES },
-                    {
-                        "type": "object", "minProperties": 1,
-                        "propertyNames": { "enum": reach },
-                        "additionalProperties": { "enum": SEVERITIES },
-                    },
-                ],
-            },
+            "severity": severity,
             "confidence": { "enum": CONFIDENCES, "description": "how sure it is that it is what the title says" },
             "why": { "type": "string", "minLength": 1, "maxLength": 1200, "description": "why it matters" },
             "references": one_or_more(json!({
@@ -50,6 +127,16 @@ fn without_values() -> Value {
             })),
             "override": { "type": "boolean", "description": "stands in for the shipped rule of this name" },
             "when": { "$ref": "#/$defs/socket" },
+            "probably": {
+                "type": "object", "additionalProperties": false, "required": ["title", "severity", "confidence", "when"],
+                "description": "what is said where `when` does not hold: a guess",
+                "properties": {
+                    "title": { "type": "string", "minLength": 1, "maxLength": 160 },
+                    "severity": severity,
+                    "confidence": { "enum": CONFIDENCES },
+                    "when": { "$ref": "#/$defs/socket" },
+                },
+            },
             "remedy": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/remedy" } },
             "fires": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/example" } },
             "quiet": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/example" } },

@@ -13,10 +13,10 @@ impl RuleSet {
     /// Advice on each rule, in the order of their ids.
     pub fn lint(&self) -> Vec<Problem> {
         let mut found = Vec::new();
-        for rule in &self.rules {
+        for rule in self.rules() {
             alone(rule, &mut found);
         }
-        let outlines: Vec<Outline<'_>> = self.rules.iter().map(Outline::new).collect();
+        let outlines: Vec<Outline<'_>> = self.rules().map(Outline::new).collect();
         for (index, one) in outlines.iter().enumerate() {
             for other in &outlines[..index] {
                 pair(one, other, &mut found);

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use super::RuleSet;
 use super::compile::{self, Rule};
-use super::index::Index;
+use super::index::{Entry, Index, Sketch};
 use super::reader::{MAX_FILE, nearest};
+use super::slot::Slot;
 use crate::model::Problem;
 
-/// Path and text of every shipped rule, in the order of their paths.
-const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/rules.rs"));
+/// Path and text of every shipped rule, in the order of their paths, and of services what finds them.
+const SHIPPED: &[(&str, &str, Option<Sketch>)] = include!(concat!(env!("OUT_DIR"), "/rules.rs"));
 
 /// Deepest folder below one that was named, and most files in it.
 const MAX_DEPTH: usize = 8;
@@ -43,10 +44,12 @@ impl RuleSet {
     /// Everything that is wrong with any of them: then none is used, since a set with a rule
     /// missing would pass for clean.
     pub fn load(folders: &[PathBuf]) -> Result<Self, Vec<Problem>> {
-        let shipped = SHIPPED.iter().map(|(file, text)| (*file, Arc::from(*text)));
         let (mut rules, mut problems) = (BTreeMap::new(), Vec::new());
-        for (file, text) in shipped {
-            add(&mut rules, compile::rule(file, text, true), &mut problems);
+        for (file, text, sketch) in SHIPPED {
+            match sketch {
+                Some(sketch) => put(&mut rules, Slot::later(file, text, sketch), &mut problems),
+                None => add(&mut rules, compile::rule(file, Arc::from(*text), true), &mut problems),
+            }
         }
         let ids: Vec<String> = rules.keys().cloned().collect();
         let mut overrides = Vec::new();
@@ -55,13 +58,14 @@ impl RuleSet {
             for (file, text) in files(folder, &mut problems) {
                 add(&mut own, compile::rule(&file, text, false), &mut problems);
             }
-            for (id, rule) in own {
-                check_override(&rule, ids.binary_search(&id).is_ok(), &ids, &mut problems);
+            for (id, slot) in own {
+                let rule = slot.rule();
+                check_override(rule, ids.binary_search(&id).is_ok(), &ids, &mut problems);
                 if rule.overrides {
                     overrides.retain(|known: &Override| known.rule != id);
                     overrides.push(Override { rule: id.clone(), file: rule.file.clone() });
                 }
-                rules.insert(id, rule);
+                rules.insert(id, slot);
             }
         }
         if problems.is_empty() {
@@ -88,32 +92,37 @@ impl RuleSet {
         }
     }
 
-    fn of(rules: Vec<Rule>, overrides: Vec<Override>) -> Self {
-        let index = Index::new(&rules);
-        Self { rules, overrides, index }
+    fn of(slots: Vec<Slot>, overrides: Vec<Override>) -> Self {
+        let index = Index::new(slots.iter().map(|slot| match slot.sketch() {
+            Some(sketch) => Entry::Sketch(sketch),
+            None => Entry::Rule(slot.rule()),
+        }));
+        Self { slots, overrides, index }
     }
 }
 
 impl From<Vec<Rule>> for RuleSet {
     /// These rules and no others; of two with one name the later stays.
     fn from(rules: Vec<Rule>) -> Self {
-        let by_id: BTreeMap<String, Rule> =
-            rules.into_iter().map(|rule| (rule.id().to_owned(), rule)).collect();
+        let by_id: BTreeMap<String, Slot> =
+            rules.into_iter().map(|rule| (rule.id().to_owned(), rule.into())).collect();
         Self::of(by_id.into_values().collect(), Vec::new())
     }
 }
 
-fn add(rules: &mut BTreeMap<String, Rule>, rule: Result<Rule, Vec<Problem>>, problems: &mut Vec<Problem>) {
+fn add(rules: &mut BTreeMap<String, Slot>, rule: Result<Rule, Vec<Problem>>, problems: &mut Vec<Problem>) {
     match rule {
         Err(found) => problems.extend(found),
-        Ok(rule) => {
-            if let Some(other) = rules.get(rule.id()) {
-                let message = format!("there are two rules `{}`", rule.id());
-                problems.push(whole(&rule.file, message, Some(format!("the other is {}", other.file))));
-            }
-            rules.insert(rule.id().to_owned(), rule);
-        }
+        Ok(rule) => put(rules, rule.into(), problems),
     }
+}
+
+fn put(rules: &mut BTreeMap<String, Slot>, slot: Slot, problems: &mut Vec<Problem>) {
+    if let Some(other) = rules.get(slot.id()) {
+        let message = format!("there are two rules `{}`", slot.id());
+        problems.push(whole(slot.file(), message, Some(format!("the other is {}", other.file()))));
+    }
+    rules.insert(slot.id().to_owned(), slot);
 }
 
 fn check_override(rule: &Rule, shipped: bool, ids: &[String], problems: &mut Vec<Problem>) {

@@ -430,8 +430,21 @@ impl Differs {
 }
 
 /// Keys at the top of a rule file.
-pub(super) const TOP: &[&str] =
-    &["title", "severity", "confidence", "why", "references", "override", "when", "remedy", "fires", "quiet"];
+pub(super) const TOP: &[&str] = &[
+    "title",
+    "severity",
+    "confidence",
+    "why",
+    "references",
+    "override",
+    "when",
+    "probably",
+    "remedy",
+    "fires",
+    "quiet",
+];
+/// Keys of `[probably]`, all of which must be there.
+pub(super) const PROBABLY: &[&str] = &["title", "severity", "confidence", "when"];
 pub(super) const REMEDY: &[&str] = &["kind", "title", "commands", "undo", "verify", "note"];
 pub(super) const REMEDY_KINDS: &[&str] = &["service", "unit", "firewall"];
 pub(super) const CONFIDENCES: &[&str] = &["low", "medium", "high"];

@@ -19,6 +19,12 @@ fn rule(text: &str) -> Result<Rule, Vec<Problem>> {
     compile("rules/a-rule.toml", Arc::from(text), true)
 }
 
+/// The service that the page about the format shows.
+fn service() -> String {
+    let text = include_str!("../../rules/README.md");
+    text.split("```toml\n").nth(2).unwrap().split("```").next().unwrap().to_owned()
+}
+
 /// A rule with this condition, whose severity is one word.
 fn when(when: &str) -> Result<Rule, Vec<Problem>> {
     rule(&format!("title = \"t\"\nseverity = \"low\"\nconfidence = \"high\"\nwhy = \"w\"\n[when]\n{when}\n"))
@@ -44,6 +50,71 @@ fn the_rule_on_the_page_about_the_format_is_sound() {
     let verified = set.verify();
     assert_eq!(verified.failures, []);
     assert_eq!(verified.examples, 2);
+}
+
+#[test]
+fn the_service_on_the_page_is_sound_and_every_condition_is_tried_both_ways() {
+    let set = RuleSet::from(vec![rule(&service()).unwrap()]);
+    let verified = set.verify();
+    assert_eq!(verified.failures, []);
+    assert_eq!(verified.uncovered, []);
+    assert!(verified.examples > 20, "only {}", verified.examples);
+    let table = include_str!("../../rules/README.md");
+    for each in super::service::SENSITIVITIES {
+        let of = |slot: usize| each.severities[slot].map_or("quiet", Severity::name);
+        let middle = if of(1) == of(2) { of(1).to_owned() } else { format!("{}, {}", of(1), of(2)) };
+        let row =
+            format!("| `{}` | {} | {} | {middle} | {} | {} |", each.name, each.words, of(0), of(3), of(4));
+        assert!(table.contains(&row), "the page lacks {row}");
+    }
+}
+
+/// Two services that share a port, one of which has another port to itself.
+fn two() -> RuleSet {
+    let of = |name: &str, ports: &str, shared: bool| {
+        let text = format!(
+            "service = \"{name}\"\ntcp = {ports}\nshared_port = {shared}\nprograms = \"{name}\"\nsensitivity = \"data\"\nwhy = \"w\"\n\
+             [[fires]]\nname = \"f\"\nsocket = {{ local = \"0.0.0.0:1\", reach = \"lan\" }}\nprocess.program = \"{name}\"\n\
+             [[quiet]]\nname = \"q\"\nchange.process.program = \"x\"\nchange.process.name = \"x\"\n"
+        );
+        compile(&format!("rules/{name}.toml"), text.into(), false).unwrap_or_else(|found| panic!("{found:?}"))
+    };
+    RuleSet::from(vec![of("alpha", "[8080]", true), of("beta", "[8080]", true), of("gamma", "[7001]", false)])
+}
+
+#[test]
+fn a_program_beats_a_port_and_a_port_names_all_who_have_it() {
+    let set = two();
+    assert_eq!(set.verify().failures, []);
+    let mut sample = Sample::new();
+    sample.process(50, "/usr/bin/beta");
+    sample.process(51, "/usr/bin/docker-proxy");
+    sample.process(52, "/usr/bin/nginx");
+    for (port, pid) in [(8080, 50), (8080, 51), (8080, 52), (7001, 52), (7002, 52)] {
+        sample.listener(&format!("0.0.0.0:{port}"), Reach::Internet, &[pid]);
+    }
+    sample.listener("0.0.0.0:8080", Reach::Internet, &[]).owner_gap = Some(OwnerGap::Hidden);
+    sample.listener("0.0.0.0:9999", Reach::Internet, &[]).owner_gap = Some(OwnerGap::Hidden);
+    let (hits, undecided) = set.check(&sample.snapshot);
+    let told: Vec<(u32, &str, &str, &str)> = hits
+        .iter()
+        .map(|hit| (hit.socket.0, hit.words.rule.as_str(), hit.severity.name(), hit.words.confidence.name()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (0, "beta", "critical", "high"),
+            (1, "alpha", "low", "low"),
+            (3, "gamma", "medium", "medium"),
+            (5, "alpha", "low", "low"),
+        ]
+    );
+    assert_eq!(
+        hits[1].words.title,
+        "Probably alpha, or another service of this port, can be reached from other computers"
+    );
+    assert_eq!(hits[1].evidence.last().unwrap(), "rules of other services on this port: beta");
+    assert_eq!(undecided.len(), 0, "a hidden program on a port of no service is told once, as a gap");
 }
 
 /// The rule alone, asked about a host.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use super::condition::{Cond, Group};
 use super::example::{Example, JUDGED};
 use super::facts::View;
-use super::index::Index;
+use super::index::{Entry, Found, Index};
 use super::matcher::Scan;
 use super::pattern::Truth;
 use super::reader::shorten;
-use super::{Rule, RuleSet};
+use super::verdict::{Said, Verdict};
+use super::{Rule, RuleSet, service};
 use crate::model::{Observation, Problem, Reach};
 
 /// What the examples of some rules show.
@@ -42,7 +43,7 @@ impl RuleSet {
     /// Runs the examples of every rule.
     pub fn verify(&self) -> Verified {
         let mut sum = Verified::default();
-        for rule in &self.rules {
+        for rule in self.rules() {
             let one = verify(rule);
             sum.rules += one.rules;
             sum.examples += one.examples;
@@ -58,18 +59,24 @@ fn verify(rule: &Rule) -> Verified {
         Ok(examples) => examples,
         Err(failures) => return Verified { rules: 1, failures, ..Verified::default() },
     };
-    let mut found = Verified { rules: 1, examples: examples.len(), ..Verified::default() };
+    let made = rule.service().map_or_else(Vec::new, |origin| service::made(&rule.file, origin));
+    let count = examples.len() + made.len();
+    let mut found = Verified { rules: 1, examples: count, ..Verified::default() };
     for (fires, what) in [(true, "[[fires]]"), (false, "[[quiet]]")] {
         if !examples.iter().any(|example| example.fires == fires) {
             found.failures.push(problem(rule, None, format!("the rule has no {what} example"), None));
         }
     }
-    let index = Index::new(std::slice::from_ref(rule));
+    let index = Index::new([Entry::Rule(rule)].into_iter());
     let mut coverage = Coverage::default();
-    for example in &*examples {
+    for example in examples.iter().chain(&made) {
         found.failures.extend(run(rule, &index, example));
         let scan = Scan::new(&example.snapshot);
-        coverage.cond(&scan, &rule.when, View { observation: example.snapshot.observe(JUDGED), owner: None });
+        let view = View { observation: example.snapshot.observe(JUDGED), owner: None };
+        coverage.cond(&scan, &rule.when, view);
+        if let Some(guess) = &rule.probably {
+            coverage.cond(&scan, &guess.when, view);
+        }
     }
     found.uncovered = coverage.gaps(rule);
     found
@@ -79,32 +86,37 @@ fn run(rule: &Rule, index: &Index, example: &Example) -> Option<Problem> {
     let scan = Scan::new(&example.snapshot);
     let observation = example.snapshot.observe(JUDGED);
     let mut candidates = Vec::new();
-    index.candidates(observation, &mut candidates);
-    let truth = if candidates.is_empty() { Truth::False } else { scan.judge(&rule.when, observation) };
+    index.candidates(observation, &mut Found::default(), &mut candidates);
+    let verdict = if candidates.is_empty() { Verdict::Quiet } else { rule.judge(&scan, observation) };
     let name = shorten(&example.name);
-    let (message, help) = match (truth, example.fires) {
-        (Truth::False, false) => return None,
-        (Truth::True, true) => return wrong_severity(rule, example, observation),
-        (Truth::False, true) => {
+    let (message, help) = match (verdict, example.fires) {
+        (Verdict::Quiet, false) => return None,
+        (Verdict::Fires(said), true) => return wrong_severity(rule, said, example, observation),
+        (Verdict::Quiet, true) => {
             let because = scan.refuting(&rule.when, observation).join(", ");
             (format!("`{name}` should fire, and is quiet"), format!("because of {because}"))
         }
-        (Truth::True, false) => {
-            let because = scan.deciding(&rule.when, observation).join(", ");
+        (Verdict::Fires(said), false) => {
+            let because = scan.deciding(said.when, observation).join(", ");
             (format!("`{name}` should be quiet, and fires"), format!("because of {because}"))
         }
-        (Truth::Undecided, _) => {
-            let missing = scan.missing(&rule.when, observation).join(", ");
+        (Verdict::Undecided(when), _) => {
+            let missing = scan.missing(when, observation).join(", ");
             (format!("`{name}` cannot be decided"), format!("give the example these facts: {missing}"))
         }
     };
     Some(problem(rule, Some(example), message, Some(help)))
 }
 
-fn wrong_severity(rule: &Rule, example: &Example, observation: Observation<'_>) -> Option<Problem> {
+fn wrong_severity(
+    rule: &Rule,
+    said: Said<'_>,
+    example: &Example,
+    observation: Observation<'_>,
+) -> Option<Problem> {
     let wanted = example.severity?;
     let reach = observation.socket.exposure.as_ref().map(|exposure| exposure.reach);
-    let found = rule.severity(reach);
+    let found = said.severity(reach);
     let class = reach.map_or("none", Reach::name);
     let message =
         format!("`{}` should be {}, and is {}", shorten(&example.name), wanted.name(), found.name());
@@ -112,7 +124,8 @@ fn wrong_severity(rule: &Rule, example: &Example, observation: Observation<'_>) 
 }
 
 fn problem(rule: &Rule, example: Option<&Example>, message: String, help: Option<String>) -> Problem {
-    let span = example.map(|example| example.span.clone());
+    // What a service file stands for has places of its own.
+    let span = example.map(|example| example.span.clone()).filter(|_| rule.service().is_none());
     Problem { file: rule.file.clone(), source: Arc::clone(&rule.source), span, message, help }
 }
 
@@ -156,7 +169,7 @@ impl Coverage {
 
     fn gaps(&self, rule: &Rule) -> Vec<Uncovered> {
         let mut found = Vec::new();
-        lines(&rule.when, &mut |name, span| {
+        let mut each = |name: String, span: std::ops::Range<usize>| {
             let (yes, no) = self.0.get(&span.start).copied().unwrap_or_default();
             if yes && no {
                 return;
@@ -173,7 +186,11 @@ impl Coverage {
                 help: None,
             };
             found.push(Uncovered { rule: rule.id().to_owned(), condition, never: !yes, problem });
-        });
+        };
+        lines(&rule.when, &mut each);
+        if let Some(guess) = &rule.probably {
+            lines(&guess.when, &mut |name, span| each(format!("probably.{name}"), span));
+        }
         found
     }
 }

@@ -198,7 +198,10 @@ pub(crate) fn to_device(fd: &OwnedFd, device: &str) -> io::Result<()> {
 }
 
 /// Hands the address over in the kernel's form.
-pub(crate) fn with_address<T>(address: SocketAddr, call: impl FnOnce(*const libc::sockaddr, libc::socklen_t) -> T) -> T {
+pub(crate) fn with_address<T>(
+    address: SocketAddr,
+    call: impl FnOnce(*const libc::sockaddr, libc::socklen_t) -> T,
+) -> T {
     match address {
         SocketAddr::V4(v4) => {
             // SAFETY: all zeroes is a valid sockaddr_in.

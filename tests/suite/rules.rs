@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sockwarden::model::Problem;
 use sockwarden::output::{Style, problems};
-use sockwarden::rules::{RuleSet, compile, json_schema};
+use sockwarden::rules::{RuleSet, compile, json_schema, service_schema};
 
 fn text(found: &[Problem]) -> String {
     let mut out = Vec::new();
@@ -38,8 +38,8 @@ fn every_file_is_a_rule_and_every_rule_behaves() {
     let named: BTreeSet<String> =
         on_disk.iter().map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
     assert_eq!(named.len(), on_disk.len(), "two files have one name");
-    assert_eq!(set.rules().iter().map(|rule| rule.id().to_owned()).collect::<BTreeSet<_>>(), named);
-    assert!(set.rules().len() >= 30, "only {} rules", set.rules().len());
+    assert_eq!(set.rules().map(|rule| rule.id().to_owned()).collect::<BTreeSet<_>>(), named);
+    assert!(set.len() >= 30, "only {} rules", set.len());
 
     for rule in set.rules() {
         let id = rule.id();
@@ -62,19 +62,26 @@ fn every_file_is_a_rule_and_every_rule_behaves() {
 
 #[test]
 fn the_schema_is_the_committed_one_and_every_rule_fits_it() {
-    let schema = json_schema();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rule.schema.json");
-    if std::env::var_os("SOCKWARDEN_BLESS").is_some() {
-        fs::write(&path, serde_json::to_string_pretty(&schema).unwrap() + "\n").unwrap();
+    let (rule, service) = (json_schema(), service_schema());
+    for (name, schema) in [("rule", &rule), ("service", &service)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/{name}.schema.json"));
+        if std::env::var_os("SOCKWARDEN_BLESS").is_some() {
+            fs::write(&path, serde_json::to_string_pretty(schema).unwrap() + "\n").unwrap();
+        }
+        let committed: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert!(committed == *schema, "{} is old: run this test with SOCKWARDEN_BLESS=1", path.display());
     }
-    let committed: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    assert!(committed == schema, "docs/rule.schema.json is old: run this test with SOCKWARDEN_BLESS=1");
-    let validator = jsonschema::validator_for(&schema).expect("a valid schema");
-    for rule in shipped().rules() {
-        let value: serde_json::Value = toml::from_str(rule.source()).unwrap();
+    let validator = jsonschema::validator_for(&rule).expect("a valid schema");
+    let services = jsonschema::validator_for(&service).expect("a valid schema");
+    let fits = |rule: &str, validator: &jsonschema::Validator, text: &str| {
+        let value: serde_json::Value = toml::from_str(text).unwrap();
         let faults: Vec<String> =
             validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
-        assert!(faults.is_empty(), "{}: {}", rule.id(), faults.join("; "));
+        assert!(faults.is_empty(), "{rule}: {}", faults.join("; "));
+    };
+    for rule in shipped().rules() {
+        fits(rule.id(), &validator, rule.source());
+        rule.service().iter().for_each(|text| fits(rule.id(), &services, text));
     }
     for bad in [
         "prot = 1",
@@ -190,6 +197,135 @@ commands = ["kill {pdi}"]
        |             ^^^^^^^^^^^^
        |
        = help: did you mean `pid`?
+    "#);
+}
+
+#[test]
+fn faults_of_a_service_are_told_at_their_place() {
+    insta::assert_snapshot!(errors(
+        r#"service = "x"
+tcp = [80, 70000]
+programs = ["/usr/bin/x", { program = "java", cmdlin = "y" }]
+unit = "x.service"
+units = "x"
+sensitivity = "dta"
+severity = { wan = "high" }
+why = "w"
+
+[[fix]]
+file = "etc/x.conf"
+set = "y"
+
+[[fires]]
+name = "f"
+socket = { local = "0.0.0.0:80", raech = "lan" }
+"#
+    ), @r#"
+    error: the service has no `quiet`
+    --> rules/a-rule.toml
+
+    error: this is no port of `tcp`
+     --> rules/a-rule.toml:2:12
+      |
+    2 | tcp = [80, 70000]
+      |            ^^^^^
+      |
+      = help: write 6379 or "6000-6063"
+
+    error: a program is named by the last part of its path
+     --> rules/a-rule.toml:3:13
+      |
+    3 | programs = ["/usr/bin/x", { program = "java", cmdlin = "y" }]
+      |             ^^^^^^^^^^^^
+      |
+      = help: for anything else write a table: `{ exe = "/opt/x/bin/y" }`
+
+    error: there is no `cmdlin` in a condition on a process
+     --> rules/a-rule.toml:3:47
+      |
+    3 | programs = ["/usr/bin/x", { program = "java", cmdlin = "y" }]
+      |                                               ^^^^^^
+      |
+      = help: did you mean `cmdline`?
+
+    error: there is no `unit` in a service
+     --> rules/a-rule.toml:4:1
+      |
+    4 | unit = "x.service"
+      | ^^^^
+      |
+      = help: did you mean `units`?
+
+    error: this is no name of a unit
+     --> rules/a-rule.toml:5:9
+      |
+    5 | units = "x"
+      |         ^^^
+      |
+      = help: write it whole: `redis-server.service`
+
+    error: `dta` is no sensitivity
+     --> rules/a-rule.toml:6:15
+      |
+    6 | sensitivity = "dta"
+      |               ^^^^^
+      |
+      = help: did you mean `data`?
+
+    error: `wan` is no class of reach
+     --> rules/a-rule.toml:7:14
+      |
+    7 | severity = { wan = "high" }
+      |              ^^^
+      |
+      = help: did you mean `lan`?
+
+    error: `file` is a whole path without blanks and signs of the shell
+      --> rules/a-rule.toml:11:8
+       |
+    11 | file = "etc/x.conf"
+       |        ^^^^^^^^^^^^
+
+    error: there is no `raech` in the socket of an example
+      --> rules/a-rule.toml:16:34
+       |
+    16 | socket = { local = "0.0.0.0:80", raech = "lan" }
+       |                                  ^^^^^
+       |
+       = help: did you mean `reach`?
+    "#);
+    insta::assert_snapshot!(errors(
+        r#"service = "x"
+udp = 80
+shared_port = true
+sensitivity = "data"
+severity = { lan = "critical", internet = "low" }
+why = "w"
+
+[[fix]]
+file = "/etc/x.conf"
+match = "a"
+
+[[fires]]
+name = "f"
+socket = { local = "0.0.0.0:80", reach = "lan" }
+
+[[quiet]]
+name = "q"
+change.socket.reach = "host"
+"#
+    ), @r#"
+    error: a narrower reach is more severe than a wider one
+     --> rules/a-rule.toml:5:12
+      |
+    5 | severity = { lan = "critical", internet = "low" }
+      |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+    error: this fix names a `file`, but nothing to `set` in it
+     --> rules/a-rule.toml:8:1
+      |
+    8 | [[fix]]
+      | ^^^^^^^
     "#);
 }
 
