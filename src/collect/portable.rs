@@ -99,7 +99,7 @@ fn unlisted(gaps: &mut Gaps, why: &str, count: u64) {
         why: why.into(),
         remedy: Some("run as administrator".into()),
         count,
-        unlisted: Some((None, None)),
+        unlisted: Some((None, Some(NamespaceId(0)))),
     });
 }
 
@@ -114,8 +114,8 @@ fn blind_spots() -> Vec<Gap> {
         unlisted,
     };
     vec![
-        blind("family-unlisted", "UNIX sockets", Some((Some(Protocol::Unix), None))),
-        blind("family-unlisted", "raw sockets", Some((Some(Protocol::Raw), None))),
+        blind("family-unlisted", "UNIX sockets", Some((Some(Protocol::Unix), Some(NamespaceId(0))))),
+        blind("family-unlisted", "raw sockets", Some((Some(Protocol::Raw), Some(NamespaceId(0))))),
         blind("bound-unlisted", "sockets that are bound and neither listen nor are connected", None),
         blind("socket-details", "owner, bound interface, IPV6_V6ONLY and queues of each socket", None),
     ]

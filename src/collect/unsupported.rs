@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::model::{Gap, Namespace, Snapshot, Wants};
+use crate::model::{Gap, Namespace, NamespaceId, Snapshot, Wants};
 use crate::source::Source;
 
 /// See `collect::sockets`.
@@ -16,7 +16,7 @@ pub(super) fn sockets(source: &Source, _wants: &Wants) -> Snapshot {
             why: "it was built without the feature apple-sdk".into(),
             remedy: Some("build it with the default features".into()),
             count: 1,
-            unlisted: Some((None, None)),
+            unlisted: Some((None, Some(NamespaceId(0)))),
         }],
         ..Snapshot::default()
     }

@@ -91,7 +91,7 @@ pub(super) fn roots(
         let (look, at) = (&mut looks[at], folder_of(task));
         let key = RootKey::read(&dir, &at).ok();
         look.cwd = dir.read_link(&format!("{at}cwd")).ok().map(Into::into);
-        if is_still(&dir, process) {
+        if is_still(&dir, process, key.is_some()) {
             look.world = key.map(|key| worlds.meet(key, &dir, task, process.start_ticks));
             look.ids = ids.of(&dir, &at, look.world, worlds);
         }
@@ -127,8 +127,12 @@ fn folder_of(task: Option<u32>) -> String {
     task.map_or_else(String::new, |task| format!("task/{task}/"))
 }
 
-/// Whether the handle is of the process that was recorded, by its start time.
-fn is_still(dir: &ProcessDir<'_>, process: &Process) -> bool {
+/// Whether the handle is of the process that was recorded, by its start time, and whether it was
+/// there to the end. `seen`: something that only a living process shows was read last.
+fn is_still(dir: &ProcessDir<'_>, process: &Process, seen: bool) -> bool {
+    if seen && dir.remembered_start() == Some(process.start_ticks) {
+        return true;
+    }
     let stat = dir.read("stat").ok().and_then(|bytes| record::stat(&bytes));
     stat.is_some_and(|stat| stat.start_ticks == process.start_ticks)
 }
@@ -147,10 +151,10 @@ impl Reader<'_> {
     fn stand(&mut self, process: &mut Process, worlds: &mut Worlds<'_>) -> io::Result<Look> {
         let dir = self.source.process(process.pid)?;
         let (mut read, mut look) = (process.clone(), Look::default());
-        stand(&dir, "", &mut read, &mut look);
+        let seen = stand(&dir, "", &mut read, &mut look);
         // The name of a container is looked up in its own root.
         let key = look.container.as_ref().and_then(|_| RootKey::read(&dir, "").ok());
-        if !is_still(&dir, process) {
+        if !is_still(&dir, process, seen) {
             return Err(io::ErrorKind::NotFound.into());
         }
         look.world = key.map(|key| worlds.meet(key, &dir, None, process.start_ticks));
@@ -196,7 +200,7 @@ impl Reader<'_> {
             read.exe = Fact::Absent; // a kernel thread, or nothing but a corpse
         }
         let key = RootKey::read(&dir, &at).ok();
-        if !is_still(&dir, process) {
+        if !is_still(&dir, process, key.is_some()) {
             return Err(io::ErrorKind::NotFound.into());
         }
         look.world = key.map(|key| worlds.meet(key, &dir, task, process.start_ticks));
@@ -206,18 +210,22 @@ impl Reader<'_> {
     }
 }
 
-/// Unit and container, from the control groups of a process.
-fn stand(dir: &ProcessDir<'_>, at: &str, process: &mut Process, look: &mut Look) {
+/// Unit and container, from the control groups of a process. Whether they could be read.
+fn stand(dir: &ProcessDir<'_>, at: &str, process: &mut Process, look: &mut Look) -> bool {
     match dir.read(&format!("{at}cgroup")) {
         Ok(bytes) => {
             let lines = cgroup::parse(&bytes);
             process.unit = cgroup::unit(&lines).into();
             look.container = cgroup::container(&lines);
             process.container = Fact::Absent; // filled from `look` where there is one
+            true
         }
         // A kernel without control groups has neither.
-        Err(error) if missing(&error) => (process.unit, process.container) = (Fact::Absent, Fact::Absent),
-        Err(_) => {}
+        Err(error) if missing(&error) => {
+            (process.unit, process.container) = (Fact::Absent, Fact::Absent);
+            false
+        }
+        Err(_) => false,
     }
 }
 

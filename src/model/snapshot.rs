@@ -64,8 +64,8 @@ pub struct Gap {
     pub remedy: Option<String>,
     /// How many processes, sockets or namespaces it concerns.
     pub count: u64,
-    /// What could not be listed at all: a protocol (`None`: every one) in a namespace (`None`:
-    /// every one). `None` when the gap hides no socket.
+    /// What could not be listed at all: a protocol (`None`: every one) in a namespace (`None`: such
+    /// as nobody knows of, not our own). `None` when the gap hides no socket.
     pub unlisted: Option<(Option<Protocol>, Option<NamespaceId>)>,
 }
 

@@ -129,7 +129,8 @@ impl<'v> View<'v> {
             (None, _) | (_, None) => true,
         };
         let own_only = self.question.own_namespace_only;
-        protocol_asked && netns.is_none_or(|id| !own_only || self.snapshot.namespace(id).own)
+        let in_scope = |id| self.snapshot.namespace(id).own;
+        protocol_asked && (!own_only || netns.is_some_and(in_scope))
     }
 }
 

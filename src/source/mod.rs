@@ -17,8 +17,10 @@ mod portable;
 #[cfg(not(target_os = "linux"))]
 use portable as imp;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 pub use netlink::NetlinkError;
 pub use root::Root;
@@ -39,6 +41,8 @@ pub enum Source {
 pub struct Live {
     host: imp::Host,
     tee: Option<Tee>,
+    /// When processes were started, by pid and number of the folder of each.
+    started: Mutex<HashMap<(u32, u64), u64>>,
 }
 
 /// A recorded folder.
@@ -126,7 +130,7 @@ impl Source {
     /// # Errors
     /// When there is no readable /proc at all (on Linux).
     pub fn live() -> io::Result<Self> {
-        Ok(Self::Live(Live { host: imp::Host::open()?, tee: None }))
+        Ok(Self::Live(Live { host: imp::Host::open()?, tee: None, started: Mutex::default() }))
     }
 
     /// A folder made by [`Source::record_to`].
@@ -144,7 +148,7 @@ impl Source {
     /// When the folder cannot be made or holds something, or when this is a recording itself.
     pub fn record_to(self, dir: &Path) -> io::Result<Self> {
         match self {
-            Self::Live(live) => Ok(Self::Live(Live { host: live.host, tee: Some(Tee::create(dir)?) })),
+            Self::Live(live) => Ok(Self::Live(Live { tee: Some(Tee::create(dir)?), ..live })),
             Self::Recorded(_) => {
                 Err(io::Error::new(io::ErrorKind::Unsupported, "a recording cannot be recorded"))
             }
@@ -231,7 +235,7 @@ impl Source {
         match self {
             Self::Live(live) => {
                 let dir = live.host.process(pid)?;
-                Ok(ProcessDir { pid, inner: Inner::Live(dir, live.tee.as_ref()) })
+                Ok(ProcessDir { pid, inner: Inner::Live(dir, live) })
             }
             Self::Recorded(recorded) => {
                 recorded.0.process(pid)?;
@@ -498,7 +502,7 @@ pub struct ProcessDir<'s> {
 
 #[derive(Debug)]
 enum Inner<'s> {
-    Live(imp::Dir, Option<&'s Tee>),
+    Live(imp::Dir, &'s Live),
     Recorded(&'s Recording),
 }
 
@@ -523,13 +527,34 @@ impl ProcessDir<'_> {
         self.pid
     }
 
+    /// Remembers when the process behind this handle was started, in ticks since boot.
+    pub fn remember_start(&self, ticks: u64) {
+        if let Some((live, key)) = self.key() {
+            live.started.lock().unwrap_or_else(PoisonError::into_inner).insert(key, ticks);
+        }
+    }
+
+    /// What was remembered through another handle on this same process. `None` in a recording, and
+    /// while one is made: there the process is asked again.
+    pub fn remembered_start(&self) -> Option<u64> {
+        let (live, key) = self.key()?;
+        live.started.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+    }
+
+    fn key(&self) -> Option<(&Live, (u32, u64))> {
+        match &self.inner {
+            Inner::Live(dir, live) if live.tee.is_none() => Some((live, (self.pid, dir.inode()?))),
+            Inner::Live(..) | Inner::Recorded(_) => None,
+        }
+    }
+
     /// A file of the process: `stat`, `cmdline`, `fdinfo/4`. Longer ones are cut at 1 MiB.
     ///
     /// # Errors
     /// As open(2) and read(2); `NotFound` or ESRCH when the process has ended.
     pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         match &self.inner {
-            Inner::Live(dir, tee) => {
+            Inner::Live(dir, Live { tee, .. }) => {
                 let found = dir.read(name, PROCESS_FILE_LIMIT);
                 if let Some(tee) = tee {
                     tee.file("proc", &self.path(name), &found);
@@ -546,7 +571,7 @@ impl ProcessDir<'_> {
     /// As [`ProcessDir::read`].
     pub fn lines_with(&self, name: &str, text: &[u8]) -> io::Result<Vec<u8>> {
         match &self.inner {
-            Inner::Live(dir, tee) => {
+            Inner::Live(dir, Live { tee, .. }) => {
                 let found = dir.read(name, FILE_LIMIT).map(|all| matching_lines(&all, text));
                 if let Some(tee) = tee {
                     tee.file("proc", &self.path(name), &found);
@@ -563,7 +588,7 @@ impl ProcessDir<'_> {
     /// As readlink(2).
     pub fn read_link(&self, name: &str) -> io::Result<Vec<u8>> {
         match &self.inner {
-            Inner::Live(dir, tee) => {
+            Inner::Live(dir, Live { tee, .. }) => {
                 let found = dir.read_link(name);
                 if let Some(tee) = tee {
                     tee.link("proc", &self.path(name), &found);
@@ -580,7 +605,7 @@ impl ProcessDir<'_> {
     /// As open(2) and getdents(2).
     pub fn list(&self, name: &str) -> io::Result<Vec<String>> {
         match &self.inner {
-            Inner::Live(dir, tee) => {
+            Inner::Live(dir, Live { tee, .. }) => {
                 let found = dir.list(name);
                 if let Some(tee) = tee {
                     tee.list("proc", &self.path(name), &found);
@@ -597,7 +622,7 @@ impl ProcessDir<'_> {
     /// As stat(2).
     pub fn stat(&self, name: &str) -> io::Result<FileStat> {
         match &self.inner {
-            Inner::Live(dir, tee) => {
+            Inner::Live(dir, Live { tee, .. }) => {
                 let found = dir.stat(name);
                 if let Some(tee) = tee {
                     tee.stat(&format!("proc-stat/{}", self.path(name)), &found);
@@ -620,8 +645,8 @@ impl ProcessDir<'_> {
         take: &mut dyn FnMut(i32, &[u8]),
     ) -> io::Result<()> {
         match &self.inner {
-            Inner::Live(dir, None) => dir.each_link(name, &mut buffer.0, take),
-            Inner::Live(dir, Some(tee)) => {
+            Inner::Live(dir, Live { tee: None, .. }) => dir.each_link(name, &mut buffer.0, take),
+            Inner::Live(dir, Live { tee: Some(tee), .. }) => {
                 let path = self.path(name);
                 let done = dir.each_link(name, &mut buffer.0, &mut |number, target| {
                     tee.link("proc", &format!("{path}/{number}"), &Ok(target.to_vec()));
@@ -642,7 +667,7 @@ impl ProcessDir<'_> {
     pub fn protocol_name(&self, fd: i32) -> io::Result<Vec<u8>> {
         let key = format!("protocol-name/{}-{fd}", self.pid);
         match &self.inner {
-            Inner::Live(dir, tee) => {
+            Inner::Live(dir, Live { tee, .. }) => {
                 let found = dir.protocol_name(self.pid, fd);
                 if let Some(tee) = tee {
                     tee.file("answers", &key, &found);

@@ -100,6 +100,35 @@ impl<'s> Root<'s> {
         Ok(joined.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
     }
 
+    /// Hands over the files of a folder whose names are `wanted`, in order of name, each as
+    /// [`Root::read`] would read it.
+    ///
+    /// # Errors
+    /// As [`Root::list`].
+    pub fn each_file(
+        &self,
+        folder: &str,
+        limit: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+        mut take: impl FnMut(&[u8], io::Result<&[u8]>),
+    ) -> io::Result<()> {
+        let mut quick = match &self.inner {
+            Inner::Live(dir, None) => dir.folder(folder.as_bytes()),
+            Inner::Live(_, Some(_)) | Inner::Recorded(_) => None,
+        };
+        for name in self.list(folder)?.iter().filter(|name| wanted(name)) {
+            if let Some(bytes) = quick.as_mut().and_then(|quick| quick.read(name, limit).ok()) {
+                take(name, Ok(bytes));
+                continue;
+            }
+            match self.read([folder.as_bytes(), b"/", name].concat(), limit) {
+                Ok(bytes) => take(name, Ok(&bytes)),
+                Err(error) => take(name, Err(error)),
+            }
+        }
+        Ok(())
+    }
+
     fn ask(
         &self,
         path: &[u8],

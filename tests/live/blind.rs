@@ -14,13 +14,13 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::awkward::{Want, judge, sys};
-use crate::lab::{self, Maker, Need, Netns, Outcome, Program, Stop, check, maker, trial};
+use crate::lab::{self, Maker, Need, Netns, Outcome, Program, Stop, check, ensure, maker, trial};
 
 pub(crate) const NOBODY: u32 = 65534;
 const CAP_SYS_PTRACE: libc::c_ulong = 19;
 
 pub(crate) fn makers() -> Vec<Maker> {
-    vec![("blind-holder", holder)]
+    vec![("blind-holder", holder), ("blind-box", boxed), ("blind-host-proc", beside_the_hosts_proc)]
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -43,6 +43,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             ],
             || blind(enter_user_namespace, false),
         ),
+        trial("blind::pid_namespace", NEEDS, pid_namespace),
+        trial("blind::pid_namespace_with_the_hosts_proc", NEEDS, hosts_proc),
     ]
 }
 
@@ -153,6 +155,70 @@ fn blind(restrict: fn() -> io::Result<()>, sees_own: bool) -> Outcome {
         see(&want, &document)?;
     }
     Ok(())
+}
+
+/// In a pid namespace of its own nobody knows which network namespaces the processes outside have:
+/// the whole is incomplete, our own namespace is not.
+fn pid_namespace() -> Outcome {
+    let answers = answers("blind-box")?;
+    let whole = &answers[0];
+    let gap = unseen(whole).ok_or_else(|| format!("no gap netns-unseen: {}", whole["visibility"]))?;
+    let told = gap["why"] == "sockwarden runs in a pid namespace of its own"
+        && gap["remedy"].as_str().is_some_and(|remedy| remedy.contains("--pid=host"));
+    ensure(told && whole["visibility"]["complete"] == false, || whole["visibility"].to_string())?;
+    let codes: Vec<_> = answers[1..].iter().map(Value::as_i64).collect();
+    ensure(codes == [Some(3), Some(0)], || format!("--strict, --netns current --strict: {codes:?}"))
+}
+
+/// With the host's `/proc` (as with `--pid=host`) every process is seen from there too.
+fn hosts_proc() -> Outcome {
+    let answers = answers("blind-host-proc")?;
+    let gap = unseen(&answers[0]).filter(|gap| gap["why"] != "permission denied on /proc/PID/ns/net");
+    ensure(gap.is_none(), || format!("{gap:?}"))
+}
+
+fn unseen(document: &Value) -> Option<&Value> {
+    document["visibility"]["gaps"].as_array()?.iter().find(|gap| gap["id"] == "netns-unseen")
+}
+
+/// What a maker that lists has printed, a JSON value a line.
+fn answers(name: &str) -> Outcome<Vec<Value>> {
+    let done = maker(name).output()?;
+    let text = String::from_utf8_lossy(&done.stdout);
+    let values: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
+    match values {
+        Ok(values) if done.status.success() && !values.is_empty() => Ok(values),
+        _ => Err(Stop::Fail(format!("{}: {text}{}", done.status, String::from_utf8_lossy(&done.stderr)))),
+    }
+}
+
+fn boxed(_: &[OsString]) -> io::Result<()> {
+    lab::in_box(|| {
+        let _own = TcpListener::bind("127.0.0.1:0")?;
+        print_list()?;
+        let code = |options: &[&str]| Ok(list(options)?.status.code().unwrap_or(-1));
+        println!("{}", code(&["--strict"])?);
+        // Whoever lists all namespaces from outside has a socket in ours for a moment, hidden from us.
+        let tries = (0..10).map(|_| code(&["--netns", "current", "--strict"]));
+        let best = tries.collect::<io::Result<Vec<_>>>()?.into_iter().min();
+        println!("{}", best.unwrap_or(-1));
+        Ok(())
+    })
+}
+
+fn beside_the_hosts_proc(_: &[OsString]) -> io::Result<()> {
+    lab::unshare(libc::CLONE_NEWPID)?;
+    print_list() // its processes are born in the new namespace
+}
+
+fn print_list() -> io::Result<()> {
+    let document: Value = serde_json::from_slice(&list(&["--json"])?.stdout)?;
+    println!("{document}");
+    Ok(())
+}
+
+fn list(options: &[&str]) -> io::Result<std::process::Output> {
+    Command::new(env!("CARGO_BIN_EXE_sockwarden")).arg("list").args(options).output()
 }
 
 fn hold(netns: &Netns, who: &str) -> Outcome<(Program, Vec<Want>)> {

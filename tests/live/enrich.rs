@@ -22,7 +22,7 @@ use sockwarden::model::{
 use sockwarden::source::Source;
 
 use crate::awkward::sys;
-use crate::lab::{self, Maker, Need, Netns, Outcome, Program, Stop, check, maker, trial};
+use crate::lab::{self, Maker, Need, Netns, Outcome, Program, Stop, check, ensure, maker, trial};
 
 pub(crate) fn makers() -> Vec<Maker> {
     vec![
@@ -113,10 +113,6 @@ fn scan_for(wants: &Wants) -> Outcome<Snapshot> {
 
 fn text(path: &Path) -> Text {
     path.as_os_str().as_bytes().into()
-}
-
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Outcome {
-    if holds { Ok(()) } else { Err(Stop::Fail(what())) }
 }
 
 fn ensure_exe(pid: u32, path: &Path, state: ExeState) -> Outcome<Process> {

@@ -202,6 +202,11 @@ pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// Fails with `what` unless it holds.
+pub(crate) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Outcome {
+    if holds { Ok(()) } else { Err(Stop::Fail(what())) }
+}
+
 /// Asks again every few milliseconds until there is an answer.
 pub(crate) fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Outcome<T> {
     let start = Instant::now();

@@ -9,7 +9,7 @@ pub mod links;
 mod netns;
 mod proc_fd;
 pub mod proc_net;
-mod rights;
+pub(crate) mod rights;
 mod sock_diag;
 pub mod wire;
 
@@ -330,7 +330,6 @@ impl Look<'_> {
 
     /// Whether there are processes that we cannot look into, tried and not guessed.
     fn hidden(&self, walk: &Walk) -> Option<Gap> {
-        const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
         let remedy = Some(rights::remedy(self.source, Capability::SysPtrace));
         let gap = |what: &str, why: &str, count| Gap {
             id: "owners-hidden".into(),
@@ -345,20 +344,8 @@ impl Look<'_> {
             let what = format!("{} {s} could not be looked into", walk.denied);
             return Some(gap(&what, "permission denied on /proc/PID/fd", walk.denied));
         }
-        // Every pid namespace has a process 1; who does not see it is not shown every process.
-        // A handle on its folder can be had all the same; looking into it is what is forbidden.
-        if self.source.process(1).and_then(|first| first.read("stat")).is_err() {
-            return Some(gap("processes of others are not shown", "/proc is mounted with hidepid", 1));
-        }
-        let pid_namespace = self.source.proc_link("thread-self/ns/pid").ok()?;
-        if inode_of(&pid_namespace, b"pid") != Some(FIRST_PID_NAMESPACE) {
-            return Some(gap(
-                "processes outside of this container cannot be seen",
-                "sockwarden runs in a pid namespace of its own",
-                1,
-            ));
-        }
-        None
+        let unshown = rights::unshown(self.source)?;
+        Some(Gap { remedy: Some(unshown.remedy), ..gap(unshown.what, unshown.why, 1) })
     }
 }
 

@@ -125,16 +125,12 @@ pub(super) fn find(
         }
     }
     if unseen > 0 {
-        gaps.add(Gap {
-            id: "netns-unseen".into(),
-            what:
-                "processes whose network namespace cannot be seen: sockets in one of theirs would be missing"
-                    .into(),
-            why: "permission denied on /proc/PID/ns/net".into(),
-            remedy: Some(rights::remedy(source, Capability::SysPtrace)),
-            count: unseen,
-            unlisted: None,
-        });
+        let remedy = rights::remedy(source, Capability::SysPtrace);
+        let what = "processes whose network namespace cannot be seen";
+        gaps.add(unknown(what, "permission denied on /proc/PID/ns/net", remedy, unseen));
+    }
+    if let Some(unshown) = rights::unshown(source) {
+        gaps.add(unknown(unshown.what, unshown.why, unshown.remedy, 1));
     }
     let mounts = source.proc_file("thread-self/mountinfo").unwrap_or_default();
     for (inode, path) in proc_net::mounted_namespaces(&mounts) {
@@ -157,6 +153,18 @@ pub(super) fn find(
 fn is_kernel_thread(source: &Source, pid: u32) -> bool {
     let text = source.process(pid).and_then(|process| process.read("stat"));
     text.is_ok_and(|text| proc_net::stat(&text).is_some_and(|stat| stat.kernel))
+}
+
+/// The gap of namespaces that may be there, whose processes do not tell.
+fn unknown(what: &str, why: &str, remedy: String, count: u64) -> Gap {
+    Gap {
+        id: "netns-unseen".into(),
+        what: format!("{what}: sockets in network namespaces of theirs would be missing"),
+        why: why.into(),
+        remedy: Some(remedy),
+        count,
+        unlisted: Some((None, None)),
+    }
 }
 
 /// The gap of a namespace that could not be entered.

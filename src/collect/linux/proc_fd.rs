@@ -175,7 +175,10 @@ fn name_holder(process: &ProcessDir<'_>, before: usize, found: &mut Walk) {
         return;
     }
     match process.read("stat").ok().and_then(|text| proc_net::stat(&text)) {
-        Some(stat) => found.processes.push((process.pid(), stat)),
+        Some(stat) => {
+            process.remember_start(stat.start_ticks);
+            found.processes.push((process.pid(), stat));
+        }
         None => found.held.truncate(before),
     }
 }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::proc_net::{self, inode_of};
 use crate::source::Source;
 
 /// Numbers of <linux/capability.h>.
@@ -32,6 +33,42 @@ pub(super) fn remedy(source: &Source, needed: Capability) -> String {
         }
         (_, true) => "run it on the host itself, with every capability that the hidden processes have".into(),
     }
+}
+
+/// Why there may be processes that `/proc` does not show at all.
+pub(crate) struct Unshown {
+    pub(crate) what: &'static str,
+    pub(crate) why: &'static str,
+    pub(crate) remedy: String,
+}
+
+/// `None`: every process of this computer is shown, whether it may be looked into or not.
+pub(crate) fn unshown(source: &Source) -> Option<Unshown> {
+    // Every pid namespace has a process 1; who does not see it is not shown every process.
+    // A handle on its folder can be had all the same; looking into it is what is forbidden.
+    if source.process(1).and_then(|first| first.read("stat")).is_err() {
+        return Some(Unshown {
+            what: "processes of others are not shown",
+            why: "/proc is mounted with hidepid",
+            remedy: remedy(source, Capability::SysPtrace),
+        });
+    }
+    (!shows_first_namespace(source)?).then(|| Unshown {
+        what: "processes outside of this container cannot be seen",
+        why: "sockwarden runs in a pid namespace of its own",
+        remedy: "run it on the host, or with --pid=host".to_owned(),
+    })
+}
+
+/// Whether `/proc` belongs to the first pid namespace (`PROC_PID_INIT_INO`, <linux/proc_ns.h>).
+/// A container may have the host's `/proc` mounted: the kernel's own threads are shown there alone.
+fn shows_first_namespace(source: &Source) -> Option<bool> {
+    const FIRST: u64 = 0xefff_fffc;
+    const KTHREADD: u32 = 2;
+    let own = source.proc_link("thread-self/ns/pid").ok()?;
+    let stat = || source.process(KTHREADD).and_then(|process| process.read("stat"));
+    let kernel = || stat().is_ok_and(|text| proc_net::stat(&text).is_some_and(|stat| stat.kernel));
+    Some(inode_of(&own, b"pid") == Some(FIRST) || kernel())
 }
 
 /// Whether /proc/PID/status tells of effective user 0, and of the capability.

@@ -10,6 +10,7 @@ use std::io;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::{Found, State};
+use crate::collect::linux::rights;
 use crate::model::counted;
 use crate::source::{NetlinkError, NetnsPlace, Source};
 
@@ -135,34 +136,15 @@ impl<'s> Tries<'s> {
     }
 
     fn processes(&self) -> Found {
-        let mounts = self.source.proc_file("self/mountinfo").unwrap_or_default();
-        let mounts = String::from_utf8_lossy(&mounts);
-        let hidden = mounts.lines().any(|line| {
-            let proc = line.split(' ').nth(4) == Some("/proc");
-            proc && [
-                "hidepid=1",
-                "hidepid=2",
-                "hidepid=4",
-                "hidepid=invisible",
-                "hidepid=ptraceable",
-                "hidepid=noaccess",
-            ]
-            .iter()
-            .any(|option| line.contains(option))
-        });
-        let seen = self.pids.len();
-        let whole = self.each(|process| process.read("status").map(|_| ())).refused == 0;
-        if hidden && !(whole && self.source.process(1).is_ok_and(|first| first.read("stat").is_ok())) {
-            return Found {
+        let seen = counted(self.pids.len(), "process");
+        match rights::unshown(self.source) {
+            Some(unshown) => Found {
                 state: State::Limited,
-                detail: format!(
-                    "{} seen; /proc is mounted with hidepid, the others are invisible",
-                    counted(seen, "process")
-                ),
-                remedy: Some(lift("CAP_SYS_PTRACE")),
-            };
+                detail: format!("{seen} seen; {}: {}", unshown.what, unshown.why),
+                remedy: Some(unshown.remedy),
+            },
+            None => works_with(seen),
         }
-        works_with(counted(seen, "process"))
     }
 
     fn file_systems(&self) -> Found {

@@ -222,6 +222,10 @@ fn complete_is_about_the_question_asked() {
     assert!(!complete(&unlisted(Some(Protocol::Tcp), None), &[], &only_tcp));
     assert!(complete(&unlisted(Some(Protocol::Vsock), None), &[], &only_tcp));
     assert!(!complete(&unlisted(Some(Protocol::Vsock), None), &[], &everything));
+    assert!(
+        complete(&unlisted(None, None), &[], &own_only),
+        "it is some other namespace, nobody knows which"
+    );
     assert!(!complete(&unlisted(None, Some(NamespaceId(0))), &[], &own_only));
     assert!(complete(&unlisted(None, Some(NamespaceId(1))), &[], &own_only));
     assert!(!complete(&unlisted(None, Some(NamespaceId(1))), &[], &everything));
