@@ -132,13 +132,18 @@ fn test(args: &Folder) -> anyhow::Result<Exit> {
     if !verified.failures.is_empty() {
         return Err(Faults(verified.failures).into());
     }
-    for each in &verified.uncovered {
-        let Uncovered { rule, condition, never, .. } = each;
-        session.console.detail(&format!("{rule}: no example makes `{condition}` {never}"));
-    }
     session.console.answer(|out| {
         let (rules, examples) = (counted(verified.rules, "rule"), counted(verified.examples, "example"));
-        writeln!(out, "{rules}, {examples}: all behave as they say")
+        writeln!(out, "{rules}, {examples}: all behave as they say")?;
+        let (all, missing) = (verified.conditions, verified.uncovered.len());
+        if missing == 0 {
+            return writeln!(out, "{}: each is seen true and false", counted(all, "condition"));
+        }
+        writeln!(out, "{}: {missing} of them not seen both true and false:", counted(all, "condition"))?;
+        for Uncovered { rule, condition, never, .. } in &verified.uncovered {
+            writeln!(out, "  {}: no example makes `{}` {never}", Clean(rule), Clean(condition))?;
+        }
+        Ok(())
     })?;
     Ok(Exit::Clean)
 }

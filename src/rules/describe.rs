@@ -1,5 +1,6 @@
 //! A rule for a reader: one Markdown page from the same fields that judge.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::condition::{Cond, Group};
@@ -124,12 +125,24 @@ impl Rule {
 }
 
 impl RuleSet {
-    /// The list of all rules with a link to the page of each.
+    /// The list of all rules by the folder of their files, with a link to the page of each.
     pub fn describe(&self) -> String {
-        let mut page = "# Rules\n\n| rule | what it finds | at worst |\n| --- | --- | --- |\n".to_owned();
+        let mut packs: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
         for rule in self.rules() {
-            let title = rule.words.title.replace('|', "\\|");
-            let _ = writeln!(page, "| [{0}]({0}.md) | {title} | {1} |", rule.id(), rule.worst().name());
+            let folder = rule.file.rsplit_once('/').map_or("", |(folder, _)| folder);
+            packs.entry(folder.rsplit('/').next().unwrap_or(folder)).or_default().push(rule);
+        }
+        let mut page = format!("# Rules\n\n{} rules; [what they cover](coverage.md).\n", self.len());
+        for (pack, rules) in packs {
+            let _ = writeln!(
+                page,
+                "\n## {pack} ({})\n\n| rule | what it finds | at worst |\n| --- | --- | --- |",
+                rules.len()
+            );
+            for rule in rules {
+                let title = rule.words.title.replace('|', "\\|");
+                let _ = writeln!(page, "| [{0}]({0}.md) | {title} | {1} |", rule.id(), rule.worst().name());
+            }
         }
         page
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::condition::Cond;
 use super::reader::distance;
-use super::{Rule, RuleSet};
+use super::{Rule, RuleSet, outline};
 use crate::model::Problem;
 
 impl RuleSet {
@@ -15,6 +15,9 @@ impl RuleSet {
         let mut found = Vec::new();
         for rule in self.rules() {
             alone(rule, &mut found);
+        }
+        for clash in outline::clashes(self.rules()) {
+            found.push(advice(clash.rule, &clash.message, clash.help));
         }
         let outlines: Vec<Outline<'_>> = self.rules().map(Outline::new).collect();
         for (index, one) in outlines.iter().enumerate() {

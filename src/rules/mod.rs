@@ -15,6 +15,8 @@ mod json_schema;
 mod lint;
 mod load;
 mod matcher;
+mod outline;
+mod pages;
 mod pattern;
 mod reader;
 mod remedy;

@@ -21,6 +21,8 @@ use crate::model::{Observation, Problem, Reach};
 pub struct Verified {
     pub rules: usize,
     pub examples: usize,
+    /// Lines of conditions, each of which should be seen true and false.
+    pub conditions: usize,
     /// Examples that do not behave as they say, and rules without any.
     pub failures: Vec<Problem>,
     /// Conditions that every example answers alike.
@@ -47,6 +49,7 @@ impl RuleSet {
             let one = verify(rule);
             sum.rules += one.rules;
             sum.examples += one.examples;
+            sum.conditions += one.conditions;
             sum.failures.extend(one.failures);
             sum.uncovered.extend(one.uncovered);
         }
@@ -79,6 +82,10 @@ fn verify(rule: &Rule) -> Verified {
         }
     }
     found.uncovered = coverage.gaps(rule);
+    lines(&rule.when, &mut |_, _| found.conditions += 1);
+    if let Some(guess) = &rule.probably {
+        lines(&guess.when, &mut |_, _| found.conditions += 1);
+    }
     found
 }
 

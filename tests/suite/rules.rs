@@ -56,6 +56,8 @@ fn every_file_is_a_rule_and_every_rule_behaves() {
     let verified = set.verify();
     assert!(verified.failures.is_empty(), "{}", text(&verified.failures));
     assert!(verified.examples >= 2 * verified.rules);
+    let uncovered: Vec<_> = verified.uncovered.into_iter().map(|each| each.problem).collect();
+    assert!(uncovered.is_empty(), "{}", text(&uncovered));
     let advice = set.lint();
     assert!(advice.is_empty(), "{}", text(&advice));
 }
@@ -94,6 +96,31 @@ fn the_schema_is_the_committed_one_and_every_rule_fits_it() {
         let head = "title = \"t\"\nseverity = \"low\"\nconfidence = \"high\"\nwhy = \"w\"\n[when]\n";
         let value: serde_json::Value = toml::from_str(&format!("{head}{bad}\n")).unwrap();
         assert!(!validator.is_valid(&value), "the schema takes {bad}");
+    }
+}
+
+#[test]
+fn the_pages_are_those_of_the_rules() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules");
+    let bless = std::env::var_os("SOCKWARDEN_BLESS").is_some();
+    let pages: std::collections::BTreeMap<String, String> = shipped().pages().into_iter().collect();
+    let there = || -> BTreeSet<String> {
+        let entries = fs::read_dir(&folder).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    };
+    if bless {
+        fs::create_dir_all(&folder).unwrap();
+        there()
+            .iter()
+            .filter(|name| !pages.contains_key(*name))
+            .for_each(|name| fs::remove_file(folder.join(name)).unwrap());
+        pages.iter().for_each(|(name, text)| fs::write(folder.join(name), text).unwrap());
+    }
+    let advice = "run this test with SOCKWARDEN_BLESS=1";
+    assert_eq!(there(), pages.keys().cloned().collect(), "docs/rules/ is old: {advice}");
+    for (name, text) in &pages {
+        let committed = fs::read_to_string(folder.join(name)).unwrap();
+        assert!(committed == *text, "docs/rules/{name} is old: {advice}");
     }
 }
 

@@ -10,10 +10,13 @@ mod text;
 pub(super) use examples::made;
 pub(super) use sensitivity::{ALL as SENSITIVITIES, CLASSES};
 
+use std::collections::BTreeSet;
+
 use toml::de::DeTable;
 
 use super::compile;
 use super::condition;
+use super::outline::Outline;
 use super::reader::{Node, Reader, integer, shorten};
 use super::schema::{CONFIDENCES, SEVERITIES};
 use crate::finding::Severity;
@@ -86,6 +89,25 @@ pub(super) fn rule(reader: &mut Reader, table: &DeTable<'_>) -> Option<String> {
     let written = examples::written(reader, table);
     let (service, fixes, written) = (service?, fixes?, written?);
     reader.is_clean().then(|| expand::rule(&service, &fixes, &written))
+}
+
+/// What a sound service file claims.
+pub(super) fn outline(file: &str, source: &str) -> Option<Outline> {
+    let mut reader = Reader::new(file.to_owned(), source.into());
+    let table = reader.parse(source);
+    let service = read(&mut reader, &table)?;
+    let words = service.programs.iter().filter_map(|program| match program {
+        Program::Word(word) => Some(word.clone()),
+        Program::Facts(_) => None,
+    });
+    let mut ports = BTreeSet::new();
+    for (protocol, ranges) in [("tcp", &service.tcp), ("udp", &service.udp)] {
+        for range in ranges.iter().filter(|range| expand::is_narrow(range)) {
+            ports.extend((range.0..=range.1).map(|port| (protocol, port)));
+        }
+    }
+    let programs = if service.tcp.is_empty() { BTreeSet::new() } else { words.collect() };
+    Some(Outline { programs, ports, shared: service.shared })
 }
 
 fn read<'i>(reader: &mut Reader, table: &DeTable<'i>) -> Option<Service<'i>> {
