@@ -4,6 +4,9 @@
 //! `SOCKWARDEN_RECORD=tests/rulesets SOCKWARDEN_TIER=long cargo test --test live -- shapes::` keeps
 //! each of them as a recorded case, which `tests/suite` judges again without any right.
 
+mod bans;
+mod docker;
+mod firewalld;
 mod hand;
 mod iptables;
 mod kube;
@@ -23,7 +26,17 @@ use crate::lab::{self, Maker, Outcome, Stop, trial};
 use scene::{Shape, play};
 
 fn shapes() -> Vec<Shape> {
-    [hand::shapes(), iptables::shapes(), kube::shapes(), published::shapes(), ufw::shapes()].concat()
+    [
+        hand::shapes(),
+        iptables::shapes(),
+        ufw::shapes(),
+        firewalld::shapes(),
+        docker::shapes(),
+        published::shapes(),
+        kube::shapes(),
+        bans::shapes(),
+    ]
+    .concat()
 }
 
 pub(crate) fn trials() -> Vec<Trial> {

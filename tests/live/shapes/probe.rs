@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -32,10 +32,35 @@ pub(super) struct Probe {
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) kind: Kind,
-    pub(super) fd: OwnedFd,
-    pub(super) inode: u64,
+    pub(super) holds: Holds,
     /// Behind a translation: who comes by way of a proxy has another source port, and is not counted.
     pub(super) translated: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Holds {
+    /// Our own, with its inode.
+    Own(OwnedFd, u64),
+    /// A proxy's at this address of the host, which hands what it gets to the listener of this number.
+    Proxy(SocketAddr, usize),
+}
+
+impl Listener {
+    fn fd(&self) -> Option<&OwnedFd> {
+        match &self.holds {
+            Holds::Own(fd, _) => Some(fd),
+            Holds::Proxy(..) => None,
+        }
+    }
+}
+
+/// Whether a probe for `wanted` that was read by `reader` got in where it should: by itself, or, for a
+/// proxy's socket, by way of that proxy.
+fn counts(listeners: &[Listener], wanted: usize, reader: usize, same_port: bool) -> bool {
+    match listeners[wanted].holds {
+        Holds::Own(..) => wanted == reader && (same_port || !listeners[reader].translated),
+        Holds::Proxy(_, behind) => behind == reader && !same_port,
+    }
 }
 
 /// How long is waited for what does not come.
@@ -76,14 +101,15 @@ pub(super) fn ask(
         }
         // Few enough at a time for the receive buffers.
         for part in mine(false).chunks(300) {
-            within(place, || datagrams(listeners, probes, part))?;
+            let ports = within(place, || datagrams(listeners, probes, part))?;
             std::thread::sleep(patience.arrive.min(Duration::from_millis(100)));
-            for (index, listener) in listeners.iter().enumerate() {
-                if listener.kind != Kind::Tcp {
-                    let arrived = received(&listener.fd).into_iter();
-                    got_in.extend(
-                        arrived.filter(|probe| probes.get(*probe).is_some_and(|each| each.listener == index)),
-                    );
+            for (reader, listener) in listeners.iter().enumerate().filter(|(_, each)| each.kind != Kind::Tcp)
+            {
+                for (number, port) in listener.fd().map(received).unwrap_or_default() {
+                    let Some(probe) = probes.get(number) else { continue };
+                    if counts(listeners, probe.listener, reader, ports.get(&number) == Some(&port)) {
+                        got_in.insert(number);
+                    }
                 }
             }
         }
@@ -163,14 +189,14 @@ fn accept_all(
     let end = Instant::now() + patience;
     while !missing.is_empty() && Instant::now() < end {
         for (index, listener) in listeners.iter().enumerate().filter(|(_, each)| each.kind == Kind::Tcp) {
-            let Ok(fd) = listener.fd.try_clone() else { continue };
+            let Some(Ok(fd)) = listener.fd().map(OwnedFd::try_clone) else { continue };
             let waiting = TcpListener::from(fd);
             while let Ok((stream, peer)) = waiting.accept() {
                 let _ = stream.set_nonblocking(true);
                 reading.push((index, stream, peer.port()));
             }
         }
-        reading.retain_mut(|(listener, stream, port)| {
+        reading.retain_mut(|(reader, stream, port)| {
             let mut buffer = [0; 4];
             match stream.read_exact(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
@@ -179,8 +205,8 @@ fn accept_all(
             }
             let number = u32::from_be_bytes(buffer) as usize;
             let sent_from = missing.remove(&number);
-            let straight = !listeners[*listener].translated || sent_from == Some(*port);
-            if sent_from.is_some() && straight && probes[number].listener == *listener {
+            let same_port = sent_from == Some(*port);
+            if sent_from.is_some() && counts(listeners, probes[number].listener, *reader, same_port) {
                 got_in.insert(number);
             }
             false
@@ -189,10 +215,12 @@ fn accept_all(
     }
 }
 
-/// Sends the number of each probe as a datagram; what cannot be sent does not arrive.
-fn datagrams(listeners: &[Listener], probes: &[Probe], which: &[usize]) {
+/// Sends the number of each probe as a datagram; what cannot be sent does not arrive. From which port
+/// each was sent.
+fn datagrams(listeners: &[Listener], probes: &[Probe], which: &[usize]) -> BTreeMap<usize, u16> {
     type Key = (Kind, SocketAddr, Option<&'static str>);
-    let mut senders: BTreeMap<Key, Option<OwnedFd>> = BTreeMap::new();
+    let mut senders: BTreeMap<Key, Option<UdpSocket>> = BTreeMap::new();
+    let mut ports = BTreeMap::new();
     for number in which {
         let probe = &probes[*number];
         let kind = listeners[probe.listener].kind;
@@ -204,7 +232,7 @@ fn datagrams(listeners: &[Listener], probes: &[Probe], which: &[usize]) {
                 to_device(&fd, device).ok()?;
             }
             bind(&fd, source).ok()?;
-            Some(fd)
+            Some(UdpSocket::from(fd))
         });
         let (Some(fd), Ok(payload)) = (sender, u32::try_from(*number)) else { continue };
         let payload = payload.to_be_bytes();
@@ -212,18 +240,22 @@ fn datagrams(listeners: &[Listener], probes: &[Probe], which: &[usize]) {
             // SAFETY: four bytes and a valid address of that length.
             unsafe { libc::sendto(fd.as_raw_fd(), payload.as_ptr().cast(), 4, 0, raw, length) }
         });
-    }
-}
-
-fn received(fd: &OwnedFd) -> Vec<usize> {
-    let mut found = Vec::new();
-    loop {
-        let mut buffer = [0_u8; 256];
-        // SAFETY: a buffer of that length.
-        let length = unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-        let Ok(length) = usize::try_from(length) else { return found };
-        if let Some(number) = buffer[..length].last_chunk::<4>() {
-            found.push(u32::from_be_bytes(*number) as usize);
+        if let Ok(local) = fd.local_addr() {
+            ports.insert(*number, local.port());
         }
     }
+    ports
+}
+
+/// The numbers that a datagram socket has got, and the ports they came from.
+fn received(fd: &OwnedFd) -> Vec<(usize, u16)> {
+    let mut found = Vec::new();
+    let Ok(socket) = fd.try_clone().map(UdpSocket::from) else { return found };
+    let mut buffer = [0_u8; 256];
+    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        if let Some(number) = buffer[..length].last_chunk::<4>() {
+            found.push((u32::from_be_bytes(*number) as usize, from.port()));
+        }
+    }
+    found
 }

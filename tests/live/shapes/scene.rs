@@ -7,14 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sockwarden::firewall::{ask as ask_filters, expose};
-use sockwarden::model::{NamespaceId, Snapshot, SocketIndex, Verdict, Wants};
+use sockwarden::model::{Endpoint, NamespaceId, Observation, Snapshot, SocketIndex, Verdict, Wants};
 use sockwarden::source::Source;
 
-use super::probe::{Listener, Origin, Patience, Probe, ask, within};
+use super::probe::{Holds, Listener, Origin, Patience, Probe, ask, within};
 use super::record;
 use crate::lab::{self, Netns, Outcome, Stop, check, find_program, output};
 use crate::reach::{Kind, Spec, Town};
@@ -66,6 +66,7 @@ pub(super) struct Scene {
     links: [(&'static str, IpAddr); 2],
     /// Namespaces that must live as long as the rules.
     pub(super) keep: Vec<Netns>,
+    last: Vec<String>,
 }
 
 /// How many answers of each kind.
@@ -143,6 +144,14 @@ pub(super) fn play(shape: &Shape) -> Outcome<String> {
     Ok(line)
 }
 
+impl Drop for Scene {
+    fn drop(&mut self) {
+        for words in &self.last {
+            let _ = self.run(words);
+        }
+    }
+}
+
 impl Scene {
     fn new() -> Outcome<Self> {
         let town = Town::build(true)?;
@@ -192,6 +201,7 @@ impl Scene {
             scopes,
             links,
             keep: Vec::new(),
+            last: Vec::new(),
         };
         for (kind, address) in SERVED {
             let listener = scene.listen(0, kind, address)?;
@@ -206,9 +216,17 @@ impl Scene {
         let fd = within(&self.places[place], || spec.open())?
             .map_err(|error| Stop::Fail(format!("{kind:?} {address}: {error}")))?;
         let inode = std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd()))?.ino();
-        self.listeners.push(Listener { kind, fd, inode, translated: place != 0 });
+        self.listeners.push(Listener { kind, holds: Holds::Own(fd, inode), translated: place != 0 });
         let place = if place == 0 { String::new() } else { format!(" in place {place}") };
         self.names.push(format!("{kind:?} {address}{place}"));
+        Ok(self.listeners.len() - 1)
+    }
+
+    /// A proxy's socket on the host in front of a listener of ours.
+    pub(super) fn proxy(&mut self, kind: Kind, address: &str, behind: usize) -> Outcome<usize> {
+        let holds = Holds::Proxy(address.parse()?, behind);
+        self.listeners.push(Listener { kind, holds, translated: true });
+        self.names.push(format!("{kind:?} {address} of a proxy"));
         Ok(self.listeners.len() - 1)
     }
 
@@ -223,7 +241,7 @@ impl Scene {
     fn ask_from(&mut self, origin: usize, listener: usize, port: u16, others: &[&str]) -> Outcome {
         const OWN: [&str; 6] = ["127.0.0.1", "203.0.113.5", "192.168.7.1", "::1", "2001:db8:1::5", "fd07::1"];
         let origin = self.origins[origin].clone();
-        let Listener { kind, translated, .. } = self.listeners[listener];
+        let (kind, translated) = (self.listeners[listener].kind, self.listeners[listener].translated);
         let mut found: Vec<(IpAddr, u32)> = Vec::new();
         for text in OWN.iter().chain(others) {
             let to: IpAddr = text.parse()?;
@@ -244,6 +262,10 @@ impl Scene {
                     ]);
                 }
             }
+        }
+        // A proxy has a socket for each family.
+        if let Holds::Proxy(at, _) = self.listeners[listener].holds {
+            found.retain(|(to, _)| to.is_ipv4() == at.is_ipv4());
         }
         for (to, scope) in found.into_iter().filter(|(to, _)| to.is_ipv4() == origin.source.is_ipv4()) {
             let mut to = SocketAddr::new(to, port);
@@ -281,8 +303,16 @@ impl Scene {
         ask_filters(&mut snapshot, &source);
         expose(&mut snapshot, None);
         let index = |listener: &Listener| {
-            let seen = snapshot.observations().find(|each| each.socket.inode == listener.inode);
-            seen.map(|each| each.index).ok_or_else(|| format!("socket {} was not seen", listener.inode))
+            let fits = |each: &Observation<'_>| match listener.holds {
+                Holds::Own(_, inode) => each.socket.inode == inode,
+                Holds::Proxy(at, _) => {
+                    each.socket.netns == NamespaceId(0)
+                        && each.socket.local == Endpoint::Inet(at.ip(), at.port())
+                        && each.socket.protocol.name() == format!("{:?}", listener.kind).to_lowercase()
+                }
+            };
+            let seen = snapshot.observations().find(fits);
+            seen.map(|each| each.index).ok_or_else(|| format!("{:?} was not seen", listener.holds))
         };
         let found = self.listeners.iter().map(index).collect::<Result<_, _>>()?;
         Ok((snapshot, found))
@@ -298,8 +328,11 @@ impl Scene {
         let mut got_in = ask(&self.places, &self.listeners, &self.probes, &all, Patience::SHORT)?;
         let said: Vec<Option<Verdict>> =
             self.probes.iter().map(|probe| said(snapshot, found[probe.listener], probe)).collect();
-        let late: Vec<usize> =
-            all.into_iter().filter(|at| said[*at] == Some(Verdict::Accept) && !got_in.contains(at)).collect();
+        // A record is for good: there everything that did not come is asked for twice.
+        let again = |at: &usize| {
+            !got_in.contains(at) && (said[*at].is_some() || std::env::var_os("SOCKWARDEN_RECORD").is_some())
+        };
+        let late: Vec<usize> = all.into_iter().filter(again).collect();
         if !late.is_empty() {
             got_in.extend(ask(&self.places, &self.listeners, &self.probes, &late, Patience::LONG)?);
         }
@@ -354,13 +387,22 @@ impl Scene {
         lines.join("\n")
     }
 
-    /// Runs a program on the host to its end.
+    /// Runs a program on the host to its end: words parted by blanks.
     pub(super) fn run(&self, words: &str) -> Outcome<String> {
-        let mut parts = words.split_whitespace();
-        let program = parts.next().unwrap_or_default();
+        self.run_words(&words.split_whitespace().collect::<Vec<_>>())
+    }
+
+    pub(super) fn run_words<S: AsRef<str>>(&self, words: &[S]) -> Outcome<String> {
+        let [program, parts @ ..] = words else { return Ok(String::new()) };
+        let program = program.as_ref();
         let found = find_program(program).ok_or_else(|| format!("no program {program}"))?;
-        let said = output(Command::new(found).args(parts))?;
+        let said = output(Command::new(found).args(parts.iter().map(AsRef::as_ref)))?;
         Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// What is run when all was asked, whatever came of it: what the box's end does not take away.
+    pub(super) fn at_end(&mut self, words: &str) {
+        self.last.push(words.to_owned());
     }
 
     /// Runs several programs in order, a line each.
@@ -370,6 +412,21 @@ impl Scene {
             .map(str::trim)
             .filter(|line| !line.is_empty())
             .try_for_each(|line| self.run(line).map(|_| ()))
+    }
+
+    /// Starts a program that goes on until the box ends; its words go to `/mnt/PROGRAM.log`.
+    pub(super) fn start(&self, words: &str) -> Outcome {
+        let mut parts = words.split_whitespace();
+        let program = parts.next().unwrap_or_default();
+        let found = find_program(program).ok_or_else(|| format!("no program {program}"))?;
+        let log = File::create(format!("/mnt/{program}.log"))?;
+        Command::new(found).args(parts).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        Ok(())
+    }
+
+    /// Tries a command until it succeeds.
+    pub(super) fn until(&self, words: &str) -> Outcome {
+        lab::wait(words, || self.run(words).ok().map(|_| ()))
     }
 
     /// Gives a program this text on its standard input.
