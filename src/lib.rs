@@ -3,7 +3,7 @@
 //! The modules in the order in which a socket passes through them; `ARCHITECTURE.md` holds the
 //! picture and the table of who may import whom.
 
-pub mod cli;
+pub mod cli; // the command line; nobody imports it
 pub mod collect; // which sockets are open, and which processes hold them
 pub mod demo; // harmless examples in a private namespace
 pub mod doctor; // what this user on this machine can and cannot see, each ability tried
@@ -14,4 +14,5 @@ pub mod model; // the nouns: sockets, processes, namespaces, exposure, snapshot
 pub mod output; // every form in which an answer is written
 pub mod rules; // what counts as risky
 pub mod scan; // the program on one screen
-pub mod source; // the only door to the host: live, or a recorded folder // the command line; nobody imports it
+pub mod source; // the only door to the host: live, or a recorded folder
+pub mod watch; // what changes, as it happens

@@ -38,11 +38,16 @@ impl Console {
     /// Hands a buffered standard output to `write`, and makes sure that all of it went out.
     pub(crate) fn answer(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
         use anyhow::Context as _;
+        self.answer_io(write).context("cannot write to standard output")
+    }
+
+    /// The same for those who have errors of their own.
+    pub(crate) fn answer_io(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
         let written = write(&mut out).and_then(|()| out.flush());
         // What is left after a failed write must not be tried again when the buffer is dropped.
         drop(out.into_parts());
-        written.context("cannot write to standard output")
+        written
     }
 
     /// Something that the user should know, beside the answer.

@@ -22,6 +22,7 @@ mod settings;
 mod snapshot;
 mod target;
 mod trust;
+mod watch;
 mod why;
 
 use std::ffi::OsString;
@@ -57,6 +58,8 @@ enum Command {
     List(list::Args),
     /// Everything about one port, path, process or program
     Why(why::Args),
+    /// Changes and findings as they happen
+    Watch(watch::Args),
     /// Save the whole view with its inputs
     Snapshot(snapshot::Args),
     /// What differs between two snapshots
@@ -92,6 +95,7 @@ fn run(arguments: Vec<OsString>) -> Exit {
         Command::Audit(args) => audit::run(args),
         Command::List(args) => list::run(args),
         Command::Why(args) => why::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Rules(args) => rules::run(args),

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -26,7 +27,10 @@ pub(crate) struct Setting {
     pub(crate) says: &'static str,
 }
 
-pub(crate) const SETTINGS: [Setting; 5] = [
+/// Allowed values of a setting that is a length of time.
+pub(crate) const DURATION: &[&str] = &["a length of time such as 500ms, 60s or 5m"];
+
+pub(crate) const SETTINGS: [Setting; 7] = [
     Setting {
         name: "host.upstream",
         values: &["direct", "router", "one-to-one"],
@@ -50,6 +54,18 @@ pub(crate) const SETTINGS: [Setting; 5] = [
         values: &["true", "false"],
         default: Some("false"),
         says: "exit with 3 when the view is incomplete",
+    },
+    Setting {
+        name: "watch.every",
+        values: DURATION,
+        default: Some("60s"),
+        says: "from one full scan of `watch` to the next",
+    },
+    Setting {
+        name: "watch.dwell",
+        values: DURATION,
+        default: Some("5s"),
+        says: "how long something must be away for `watch` to call it closed",
     },
     Setting {
         name: "output.color",
@@ -125,6 +141,18 @@ impl Settings {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let at = SETTINGS.iter().position(|each| each.name == name)?;
         self.set[at].as_ref().map(|set| set.value.as_str()).or(SETTINGS[at].default)
+    }
+
+    /// A setting that is a length of time; its default is always there.
+    pub(crate) fn duration(&self, name: &str) -> Duration {
+        self.get(name).and_then(|text| duration(text).ok()).unwrap_or_default()
+    }
+
+    /// Everything on disk that has a say, or would have one if it were there.
+    pub(crate) fn on_disk(&self) -> Vec<PathBuf> {
+        let folders = places(&Trust::of_this_user()).into_iter().map(|(folder, _)| folder);
+        let read = self.files.iter().chain(&self.rules).chain(&self.suppressions).cloned();
+        folders.chain(read).collect()
     }
 
     /// Every setting with what was set, for `config show`.
@@ -249,13 +277,30 @@ fn setting(
     };
     let wants_truth = SETTINGS[at].values == ["true", "false"];
     let is_truth = matches!(value.get_ref(), DeValue::Boolean(_));
-    if wants_truth == is_truth && SETTINGS[at].values.contains(&text.as_str()) {
+    let allowed = if SETTINGS[at].values == DURATION {
+        duration(&text).is_ok()
+    } else {
+        SETTINGS[at].values.contains(&text.as_str())
+    };
+    if wants_truth == is_truth && allowed {
         return Ok((at, text));
     }
     let help = nearest(&text, SETTINGS[at].values.iter().copied())
         .filter(|_| wants_truth == is_truth)
         .map(|near| format!("did you mean \"{near}\"?"));
     Err((value.span(), format!("`{name}` is one of {}", SETTINGS[at].values.join(", ")), help))
+}
+
+/// `500ms`, `60s`, `5m`, `1h 30m`.
+///
+/// # Errors
+/// What is wrong with it, for the one who wrote it.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("not {}", DURATION.concat());
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    let parsed = Duration::try_from(parsed).map_err(|_| wrong())?;
+    const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
+    if parsed > LONGEST { Err("longer than 400 days".to_owned()) } else { Ok(parsed) }
 }
 
 fn line(source: &str, at: usize) -> usize {
@@ -384,9 +429,24 @@ mod tests {
     #[test]
     fn every_default_is_one_of_its_values() {
         for setting in &SETTINGS {
-            assert!(setting.default.is_none_or(|value| setting.values.contains(&value)), "{}", setting.name);
+            let fits = |value| setting.values.contains(&value) || duration(value).is_ok();
+            assert!(setting.default.is_none_or(fits), "{}", setting.name);
             assert!(setting.name.split_once('.').is_some() && !setting.says.is_empty());
         }
+    }
+
+    #[test]
+    fn a_length_of_time_has_a_unit_and_an_end() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        for bad in ["", "60", "-5s", "5 parsecs", "9999999h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("etc/config.toml"), "[watch]\nevery = \"10s\"\ndwell = \"soon\"\n");
+        let told = problems(folder.path());
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].message.contains("`dwell` is one of a length of time"), "{told:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod events;
 mod gaps;
 mod join;
 pub mod linux;
@@ -10,6 +11,8 @@ mod peers;
 mod portable;
 mod roles;
 pub mod table;
+#[cfg(not(target_os = "linux"))]
+mod unseen;
 #[cfg(not(any(target_os = "linux", target_os = "windows", feature = "apple-sdk")))]
 mod unsupported;
 

@@ -318,6 +318,7 @@ pub(super) fn settle(snapshot: &mut Snapshot, looks: &mut [Look], worlds: &mut W
             };
             let (state, full) = exe_state(path.as_bytes(), look.marked, &file, |path| find(path));
             process.exe_state = state;
+            process.exe_file = Some((file.device, file.inode));
             lost |= state == ExeState::Unknown;
             if let Some(full) = full {
                 process.exe = Fact::Known(full.into());

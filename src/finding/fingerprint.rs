@@ -32,14 +32,25 @@ pub(crate) fn of_parts<'p>(head: [&'p [u8]; 3], rest: impl Iterator<Item = &'p [
     Hex(&hash.finalize()[..16]).to_string()
 }
 
-/// `tcp any 6379`, `udp private`, `unix /run/docker.sock`.
-fn place(socket: &Observation<'_>) -> Vec<u8> {
+/// `tcp any 6379`, `udp private`, `unix /run/docker.sock`: what stays the same over restarts.
+pub fn place(socket: &Observation<'_>) -> Vec<u8> {
+    door(socket, true)
+}
+
+/// The same without the scope of the address: `tcp 6379`. A wider bind is the same port.
+pub fn port_place(socket: &Observation<'_>) -> Vec<u8> {
+    door(socket, false)
+}
+
+fn door(socket: &Observation<'_>, scoped: bool) -> Vec<u8> {
     let mut place = socket.socket.protocol.name().into_owned().into_bytes();
     match &socket.socket.local {
         Endpoint::None => {}
         Endpoint::Inet(address, port) => {
-            place.push(b' ');
-            place.extend(scope(*address).as_bytes());
+            if scoped {
+                place.push(b' ');
+                place.extend(scope(*address).as_bytes());
+            }
             if !ephemeral(socket, *port) && *port != 0 {
                 place.extend(format!(" {port}").as_bytes());
             }

@@ -9,6 +9,7 @@ mod program;
 mod suppress;
 
 pub use change::{Change, ChangeKind, diff};
+pub use fingerprint::{place, port_place};
 pub use group::{group, order};
 pub use program::program;
 pub use suppress::Suppressions;

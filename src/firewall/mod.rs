@@ -5,6 +5,7 @@
 mod ask;
 mod evaluate;
 mod expose;
+pub mod generation;
 mod netlink;
 mod place;
 mod quote;

@@ -5,6 +5,7 @@
 mod address;
 pub(crate) mod classes;
 mod context;
+mod excerpt;
 mod exposure;
 mod fact;
 mod problem;

@@ -71,6 +71,10 @@ pub struct Process {
     /// Path as in the process's own mount namespace, without " (deleted)".
     pub exe: Fact<Text>,
     pub exe_state: ExeState,
+    /// Device and inode of the executable, by which a replaced one is told from a restarted one.
+    /// No part of a saved snapshot.
+    #[serde(skip)]
+    pub exe_file: Option<((u32, u32), u64)>,
     pub cmdline: Fact<Vec<Text>>,
     pub cwd: Fact<Text>,
     /// Real and effective user id, as seen from our user namespace.
@@ -100,6 +104,7 @@ impl Process {
             start_time: Fact::Unknown,
             exe: Fact::Unknown,
             exe_state: ExeState::Unknown,
+            exe_file: None,
             cmdline: Fact::Unknown,
             cwd: Fact::Unknown,
             uid: Fact::Unknown,

@@ -26,6 +26,10 @@ pub struct Wants {
     pub places: bool,
     /// Every network namespace, or only our own.
     pub all_namespaces: bool,
+    /// No descriptor is duplicated to ask a socket of a family that the kernel's tables list as soon
+    /// as it can be spoken to. A duplicate keeps a port taken for a moment: whoever looks again and
+    /// again would one day be in the way of a program that closes and binds anew.
+    pub gentle: bool,
 }
 
 impl Wants {
@@ -37,6 +41,7 @@ impl Wants {
         packages: false,
         places: false,
         all_namespaces: false,
+        gentle: false,
     };
     pub const EVERYTHING: Self = Self {
         owners: true,
@@ -46,6 +51,7 @@ impl Wants {
         packages: true,
         places: true,
         all_namespaces: true,
+        gentle: false,
     };
 }
 

@@ -5,6 +5,7 @@
 
 mod cells;
 mod clean;
+mod event;
 mod github;
 mod human;
 pub mod json;
@@ -19,6 +20,7 @@ use std::io::{self, Write};
 
 pub use cells::sort;
 pub use clean::Clean;
+pub use event::{Event, What, event};
 pub use json::v1::{ReadError, read_snapshot};
 pub use problems::problems;
 pub use view::{

@@ -441,7 +441,20 @@ impl Source {
         }
     }
 
-    /// Inodes of the sockets that this source itself has opened to ask the kernel.
+    /// Notifications of a netlink bus in a network namespace that was kept. `groups`: bit n-1
+    /// stands for group n. Nothing of it is recorded.
+    ///
+    /// # Errors
+    /// As [`Source::within`], socket(2) and bind(2): `PermissionDenied` for a group that needs more
+    /// rights; `Unsupported` in a recording.
+    pub fn subscribe(&self, netns: u64, protocol: u32, groups: u32) -> io::Result<Subscription> {
+        match self {
+            Self::Live(live) => live.host.subscribe(netns, protocol, groups).map(Subscription),
+            Self::Recorded(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Inodes of the sockets that this process has opened to ask the kernel.
     pub fn own_sockets(&self) -> Vec<u64> {
         let answer = self.answer("own-sockets", || match self {
             Self::Live(live) => {
@@ -485,6 +498,50 @@ impl Live {
             tee.file(area, path, &found);
         }
         found
+    }
+}
+
+/// Notifications that the kernel sends of itself, of some groups in one namespace.
+#[derive(Debug)]
+pub struct Subscription(imp::Subscription);
+
+/// What came of listening.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    Nothing,
+    Something,
+    /// Something, and some more was lost on the way.
+    Lost,
+}
+
+impl Subscription {
+    /// Only messages with two zero bytes at `zero` and not two at `nonzero` are delivered from now
+    /// on; places count from the start of `struct nlmsghdr`.
+    ///
+    /// # Errors
+    /// As setsockopt(2) with `SO_ATTACH_FILTER`.
+    pub fn only(&self, zero: u32, nonzero: u32) -> io::Result<()> {
+        self.0.only(zero, nonzero)
+    }
+
+    /// Whether something has come.
+    pub fn is_ready(&self) -> bool {
+        self.0.is_ready()
+    }
+
+    /// Hands over what has come, block by block, without waiting.
+    ///
+    /// # Errors
+    /// As recv(2); a lost message is none.
+    pub fn drain(&mut self, take: &mut dyn FnMut(&[u8])) -> io::Result<Heard> {
+        self.0.drain(take)
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Subscription {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -27,6 +27,30 @@ pub(crate) enum Dir {}
 pub(crate) enum RootDir {}
 
 #[derive(Debug)]
+pub(crate) enum Subscription {}
+
+impl Subscription {
+    pub(crate) fn only(&self, _zero: u32, _nonzero: u32) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn drain(&mut self, _take: &mut dyn FnMut(&[u8])) -> io::Result<super::Heard> {
+        match *self {}
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Subscription {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match *self {}
+    }
+}
+
+#[derive(Debug)]
 pub(crate) struct LinkBuffer;
 
 impl LinkBuffer {
@@ -88,6 +112,10 @@ impl Host {
     }
 
     pub(crate) fn netns_cookie(&self, _netns: u64) -> io::Result<u64> {
+        unsupported()
+    }
+
+    pub(crate) fn subscribe(&self, _netns: u64, _protocol: u32, _groups: u32) -> io::Result<Subscription> {
         unsupported()
     }
 

@@ -36,6 +36,9 @@ mod shapes;
 mod suggest;
 
 #[cfg(target_os = "linux")]
+mod watch;
+
+#[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     let makers: Vec<lab::Maker> = [
         lab::makers(),
@@ -44,6 +47,7 @@ fn main() -> std::process::ExitCode {
         churn::makers(),
         enrich::makers(),
         shapes::makers(),
+        watch::makers(),
         // one line a module
     ]
     .concat();
@@ -64,6 +68,7 @@ fn main() -> std::process::ExitCode {
         suggest::trials(),
         enrich::trials(),
         shapes::trials(),
+        watch::trials(),
         // one line a module
     ];
     let trials = trials.into_iter().flatten().collect();

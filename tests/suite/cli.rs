@@ -102,7 +102,10 @@ fn help_names_every_command_that_exists_and_none_that_does_not() {
         .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
         .filter(|word| !word.is_empty())
         .collect();
-    assert_eq!(commands, ["audit", "list", "why", "snapshot", "diff", "rules", "config", "demo", "doctor"]);
+    assert_eq!(
+        commands,
+        ["audit", "list", "why", "watch", "snapshot", "diff", "rules", "config", "demo", "doctor"]
+    );
     assert!(!help.contains("demo-part"), "the hidden argument shows");
 }
 

@@ -8,3 +8,4 @@ mod collect;
 mod output;
 mod rules;
 mod rulesets;
+mod watch;

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod ask;
+#[cfg(target_os = "linux")]
+pub(super) mod glance;
 mod leftover;
 pub mod links;
 mod netns;
@@ -149,7 +151,9 @@ impl Look<'_> {
             return;
         }
         let mut ways: BTreeMap<u64, Vec<NetnsPlace>> = BTreeMap::new();
-        for (inode, pid, fd) in &walk.namespaces {
+        // Those that we hold ourselves, to look into them, keep nothing open.
+        let ours = self.source.is_live().then(std::process::id);
+        for (inode, pid, fd) in walk.namespaces.iter().filter(|(_, pid, _)| Some(*pid) != ours) {
             let ways = ways.entry(*inode).or_default();
             if ways.len() < 3 {
                 ways.push(NetnsPlace::Proc(format!("{pid}/fd/{fd}")));
@@ -167,13 +171,17 @@ impl Look<'_> {
     fn ask_the_unlisted(&mut self, walk: &Walk) {
         let mut listed: BTreeSet<u64> = BTreeSet::new();
         let mut known: Vec<u64> = self.table.sockets.iter().map(|socket| socket.inode).collect();
+        // What we ask through stands in tables that we need not have listed.
+        known.extend(self.source.own_sockets());
         known.sort_unstable();
         let mut unlisted: Vec<Held> =
             walk.held.iter().filter(|held| known.binary_search(&held.inode).is_err()).copied().collect();
         drop(known);
         unlisted.sort_unstable();
         for references in unlisted.chunk_by(|a, b| a.inode == b.inode) {
-            if listed.contains(&references[0].inode) {
+            if listed.contains(&references[0].inode)
+                || self.wants.gentle && self.comes_by_itself(walk, references)
+            {
                 continue;
             }
             let before = self.table.sockets.len();
@@ -183,6 +191,28 @@ impl Look<'_> {
                 listed.extend(self.table.sockets[before..].iter().map(|socket| socket.inode));
             }
         }
+    }
+
+    /// Whether a socket is of a family whose tables list it as soon as it can be spoken to: it was
+    /// opened since they were read, or has no address yet.
+    fn comes_by_itself(&self, walk: &Walk, references: &[Held]) -> bool {
+        let held = references.iter().filter(|held| held.how == How::Fd);
+        let names = held.filter_map(|held| {
+            let pid = walk.processes[held.process as usize].0;
+            self.source.process(pid).and_then(|process| process.protocol_name(held.fd)).ok()
+        });
+        names.map(|name| ask::protocol_by_name(&name)).next().is_some_and(|protocol| {
+            matches!(
+                protocol,
+                Protocol::Tcp
+                    | Protocol::Mptcp
+                    | Protocol::Udp
+                    | Protocol::UdpLite
+                    | Protocol::Unix
+                    | Protocol::Netlink
+                    | Protocol::Packet
+            )
+        })
     }
 
     fn ask_one(&mut self, walk: &Walk, references: &[Held]) {

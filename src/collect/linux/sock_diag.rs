@@ -91,6 +91,54 @@ pub(super) fn list(source: &Source, place: Place, table: &mut Table, gaps: &mut 
             .is_ok_and(|text| proc_net::sockets_in_use(&text, b"MPTCP") == 0)
 }
 
+/// What can receive, as the kernel filters it: TCP and UNIX listeners, unconnected UDP and UNIX
+/// datagram sockets, packet sockets. What cannot be listed is left out: scans say why.
+#[cfg(target_os = "linux")]
+pub(super) fn glance(source: &Source, place: Place, table: &mut Table) {
+    const LISTEN: u32 = 1 << 10;
+    const CLOSE: u32 = 1 << 7;
+    let mut tcp = Question {
+        again: "",
+        name: "tcp",
+        dump: Dump::Inet(Protocol::Tcp),
+        request: old_tcp_request(),
+        fallback: &[],
+    };
+    // The states of `struct inet_diag_req`.
+    tcp.request[16 + 52..16 + 56].copy_from_slice(&LISTEN.to_ne_bytes());
+    let of = |name, family, protocol, number, states: u32| {
+        let mut question = inet(name, family, protocol, number, &[]);
+        // Those of `struct inet_diag_req_v2`.
+        question.request[16 + 4..16 + 8].copy_from_slice(&states.to_ne_bytes());
+        question
+    };
+    let start = table.mark();
+    if ask(source, place, &tcp, table).is_err() {
+        table.cut_back(start);
+        for (name, family) in [("tcp4", AF_INET), ("tcp6", AF_INET6)] {
+            quietly(source, place, &of(name, family, Protocol::Tcp, 6, LISTEN), table);
+        }
+    }
+    for (name, family) in [("udp4", AF_INET), ("udp6", AF_INET6)] {
+        quietly(source, place, &of(name, family, Protocol::Udp, 17, CLOSE), table);
+    }
+    // states, inode, show: NAME, no cookie
+    let unix = by_family(AF_UNIX, 0, &[LISTEN | CLOSE, 0, 0x1, u32::MAX, u32::MAX]);
+    let packet = by_family(AF_PACKET, 0, &[0, 0x1, u32::MAX, u32::MAX]);
+    for (name, dump, request) in [("unix", Dump::Unix, unix), ("packet", Dump::Packet, packet)] {
+        quietly(source, place, &Question { again: "", name, dump, request, fallback: &[] }, table);
+    }
+}
+
+/// Asks; what is not answered adds nothing.
+#[cfg(target_os = "linux")]
+fn quietly(source: &Source, place: Place, question: &Question, table: &mut Table) {
+    let before = table.mark();
+    if ask(source, place, question, table).is_err() {
+        table.cut_back(before);
+    }
+}
+
 /// Tables that no kernel offers over sock_diag.
 const PROC_ONLY: &[(&str, File)] = &[
     ("net/icmp", File::Inet(Protocol::Icmp)),

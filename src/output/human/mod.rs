@@ -2,6 +2,7 @@
 //! of other programs reach it only through `model::Text` or `Clean`.
 
 mod audit;
+mod event;
 
 mod list;
 mod paint;
@@ -11,6 +12,7 @@ mod ways;
 mod why;
 
 pub(crate) use audit::audit;
+pub(crate) use event::event;
 
 pub(crate) use list::list;
 pub(crate) use screens::{diff, doctor, gaps, rules};

@@ -7,12 +7,14 @@ mod file;
 mod mounts;
 mod process;
 mod root;
+mod subscribe;
 
 pub(crate) use ask::ask_socket;
 pub(crate) use process::{Dir, LinkBuffer};
 pub(crate) use root::RootDir;
+pub(crate) use subscribe::Subscription;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -41,10 +43,30 @@ pub(crate) struct Host {
     own_netns: u64,
     handles: Mutex<BTreeMap<u64, Arc<OwnedFd>>>,
     sockets: Mutex<BTreeMap<(u64, u32), Arc<OwnedFd>>>,
-    own_sockets: Mutex<Vec<u64>>,
+    opened: Mutex<Vec<u64>>,
     sequence: AtomicU32,
     /// Size of the receive buffer; grows when a message did not fit.
     block: AtomicUsize,
+}
+
+/// Inodes of the sockets through which this process asks the kernel: they are in no answer, and no
+/// namespace counts as open because one of them is in it.
+static OWN_SOCKETS: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+
+/// Notes a socket as one of ours; its inode.
+fn own(socket: &OwnedFd) -> io::Result<u64> {
+    let inode = fstat(socket)?.st_ino;
+    lock(&OWN_SOCKETS).insert(inode);
+    Ok(inode)
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let mut own = lock(&OWN_SOCKETS);
+        for inode in lock(&self.opened).drain(..) {
+            own.remove(&inode);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -61,7 +83,7 @@ impl Host {
             own_netns: own,
             handles: Mutex::default(),
             sockets: Mutex::default(),
-            own_sockets: Mutex::default(),
+            opened: Mutex::default(),
             sequence: AtomicU32::new(1),
             block: AtomicUsize::new(BLOCK),
         })
@@ -221,7 +243,7 @@ impl Host {
             return Ok(Arc::clone(socket));
         }
         let socket = self.within(netns, || open_netlink(protocol))??;
-        lock(&self.own_sockets).push(fstat(&socket)?.st_ino);
+        lock(&self.opened).push(own(&socket)?);
         let socket = Arc::new(socket);
         let mut sockets = lock(&self.sockets);
         if sockets.len() >= SOCKETS_LIMIT {
@@ -236,8 +258,14 @@ impl Host {
         ask::netns_cookie(&*self.netlink_socket(netns, NETLINK_SOCK_DIAG)?)
     }
 
+    /// Of this process, whichever host or subscription has opened them.
     pub(crate) fn own_sockets(&self) -> Vec<u64> {
-        lock(&self.own_sockets).clone()
+        lock(&OWN_SOCKETS).iter().copied().collect()
+    }
+
+    /// Notifications of a netlink bus in a namespace. `groups`: bit n-1 stands for group n.
+    pub(crate) fn subscribe(&self, netns: u64, protocol: u32, groups: u32) -> io::Result<Subscription> {
+        self.within(netns, || Subscription::open(protocol, groups))?
     }
 
     /// One block of an answer. A socket that nobody bound receives from the kernel alone.

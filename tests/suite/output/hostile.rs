@@ -2,10 +2,12 @@
 
 use proptest::prelude::{Strategy, any, prop_assert, proptest};
 use serde_json::Value;
-use sockwarden::finding::{Finding, Report, Severity};
+use sockwarden::finding::{ChangeKind, Finding, Report, Severity};
 use sockwarden::model::harmless;
 use sockwarden::model::sample::Sample;
-use sockwarden::output::{self, Column, Explained, Format, ListOptions, Outcome, Style, Trace, Why};
+use sockwarden::output::{
+    self, Column, Event, Explained, Format, ListOptions, Outcome, Style, Trace, What, Why,
+};
 use std::collections::BTreeMap;
 
 use super::json::document;
@@ -56,6 +58,19 @@ fn every_text(bytes: &[u8], style: Style) -> BTreeMap<String, String> {
         let listed =
             with_view(&sample, &report, |view| text(|out| output::list(out, format, view, &options, &style)));
         texts.insert(format!("list {}", format.name()), listed);
+    }
+    let (observed, snapshot) = (sample.snapshot.observe(sample.everything()[0]), &sample.snapshot);
+    let whats = [ChangeKind::Opened, ChangeKind::Owner, ChangeKind::Reach].map(|kind| What::Socket {
+        kind,
+        before: (kind != ChangeKind::Opened).then_some(observed),
+        after: Some(observed),
+    });
+    let found =
+        report.findings.iter().map(|finding| What::Finding { kind: ChangeKind::Finding, snapshot, finding });
+    for (at, what) in whats.into_iter().chain(found).enumerate() {
+        let event = Event { at: 0, seen_by: "look", what };
+        let told = text(|out| output::event(out, Format::Human, &event, &style));
+        texts.insert(format!("watch {at}"), told);
     }
     let explained: Vec<Explained> = sample
         .everything()

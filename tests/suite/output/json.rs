@@ -57,6 +57,51 @@ pub(crate) fn document(document: &str) -> Value {
     valid(document, "document")
 }
 
+/// One object of `watch --json` or `--format jsonl`.
+pub(crate) fn line(line: &str) -> Value {
+    valid(line, "line")
+}
+
+/// Every change that `watch` can tell, on a harmless and a hostile machine.
+#[test]
+fn every_change_is_valid() {
+    use sockwarden::output::{Event, What};
+    let mut said = BTreeSet::new();
+    for sample in [server(), hostile()] {
+        let report = report(&sample);
+        let (first, second) =
+            (sample.snapshot.observe(SocketIndex(0)), sample.snapshot.observe(SocketIndex(1)));
+        let socket = |kind, before, after| What::Socket { kind, before, after };
+        let mut events = vec![
+            socket(ChangeKind::Opened, None, Some(first)),
+            socket(ChangeKind::Closed, Some(first), None),
+            socket(ChangeKind::Reach, Some(first), Some(second)),
+            socket(ChangeKind::Owner, Some(second), Some(first)),
+            What::Lost(3),
+        ];
+        for finding in &report.findings {
+            let snapshot = &sample.snapshot;
+            events.push(What::Finding { kind: ChangeKind::Finding, snapshot, finding });
+            events.push(What::Finding { kind: ChangeKind::Cleared, snapshot, finding });
+        }
+        for what in events {
+            let event = Event { at: sample.snapshot.taken_at, seen_by: "look", what };
+            let written = text(|out| output::event(out, Format::Json, &event, &PIPE));
+            assert_eq!(written.matches('\n').count(), 1, "one line: {written}");
+            let value = line(&written);
+            said.insert(value["change"].as_str().unwrap().to_owned());
+            let person = text(|out| output::event(out, Format::Human, &event, &PIPE));
+            assert!(person.lines().next().is_some_and(|first| first.contains(event.what.name())), "{person}");
+        }
+    }
+    let schema = our_schema();
+    let listed = schema["$defs"]["watch_change"]["enum"].as_array().unwrap();
+    let listed: BTreeSet<String> = listed.iter().map(|each| each.as_str().unwrap().to_owned()).collect();
+    assert_eq!(said, listed);
+    let seen_by: Vec<&str> = sockwarden::watch::SeenBy::ALL.iter().map(|each| each.name()).collect();
+    assert_eq!(schema["$defs"]["seen_by"]["enum"], serde_json::json!(seen_by));
+}
+
 #[test]
 fn every_kind_of_document_is_valid() {
     let (sample, hostile) = (server(), hostile());

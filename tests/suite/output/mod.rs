@@ -6,6 +6,8 @@ mod hostile;
 mod human;
 mod json;
 
+pub(crate) use json::line;
+
 use sockwarden::finding::{
     Confidence, Hit, Remedy, Report, Severity, Suppressions, Undecided, Words, diff, group,
 };

@@ -1,6 +1,7 @@
 //! `sockwarden/v1`: one document, written as a stream. Within the version fields and values may
 //! be added; none is renamed or removed. `docs/sockwarden-v1.schema.json` enumerates every value.
 
+mod change;
 mod document;
 mod report;
 mod screens;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use crate::model::{Observation, Snapshot, SocketIndex};
 use crate::output::{Comparison, Examination, Question, RuleRow, View, Why};
 
+pub(crate) use self::change::write_change;
 pub(crate) use self::report::{finding, undecided, visibility};
 pub(crate) use self::screens::changes;
 pub use self::snapshot::{ReadError, read_snapshot};

@@ -76,7 +76,7 @@ impl<'s> From<&'s Gap> for GapV1<'s> {
 }
 
 #[derive(Serialize)]
-struct EvidenceV1<'s> {
+pub(super) struct EvidenceV1<'s> {
     #[serde(rename = "where")]
     place: &'s str,
     handle: Option<u64>,

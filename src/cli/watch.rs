@@ -1,0 +1,274 @@
+//! `watch`: changes and findings as they happen.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args as ClapArgs;
+use clap::builder::PossibleValuesParser;
+
+use super::args::{Answer, Ground, Words, forms};
+use super::errors::{Faults, show};
+use super::exit::{Exit, Threshold};
+use super::filter::{Filter, explanation};
+use super::session::Session;
+use super::settings::{Settings, duration};
+use crate::finding::{ChangeKind, Report, Suppressions};
+use crate::model::{Observation, Snapshot, Wants};
+use crate::output::{self, Event, Format, What};
+use crate::rules::RuleSet;
+use crate::scan;
+use crate::source::Source;
+use crate::watch::{self, Batch, Change, Desk, Options, SeenBy, Tally};
+
+#[derive(ClapArgs, Debug)]
+#[command(after_help = explanation(), mut_arg("format", forms(Format::SCREENS)))]
+pub(crate) struct Args {
+    #[command(flatten)]
+    words: Words,
+    /// Connections too, not only what can receive
+    #[arg(short, long, help_heading = "View")]
+    all: bool,
+    /// Network namespaces to look into: all or current
+    #[arg(long, value_name = "WHICH", help_heading = "View",
+          value_parser = PossibleValuesParser::new(["all", "current"]), hide_possible_values = true)]
+    netns: Option<String>,
+    /// First what stands already, marked as seen at the start
+    #[arg(long, help_heading = "View")]
+    standing: bool,
+    /// From one full scan to the next [default: 60s, a tenth more or less]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Time")]
+    every: Option<Duration>,
+    /// How long something must be away to count as closed, so that a restart is no news [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Time")]
+    dwell: Option<Duration>,
+    /// End after this time
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, help_heading = "Time")]
+    length: Option<Duration>,
+    #[command(flatten)]
+    ground: Ground,
+    /// End with 1 as soon as a new finding of this severity or above is told: none, info, low,
+    /// medium, high, critical
+    #[arg(long, value_name = "SEVERITY", value_parser = Threshold::parse, help_heading = "Rules")]
+    fail_on: Option<Threshold>,
+    #[command(flatten)]
+    answer: Answer,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
+    let filter = Filter::parse(&args.words.filter)?;
+    let format = args.answer.format(Format::SCREENS)?;
+    let session = Session::open(&args.answer.manner, &args.ground)?;
+    let own_namespace_only =
+        args.netns.as_deref().or_else(|| session.settings.get("scan.netns")) == Some("current");
+    let options = Options {
+        every: args.every.unwrap_or_else(|| session.settings.duration("watch.every")).max(SHORTEST),
+        dwell: args.dwell.unwrap_or_else(|| session.settings.duration("watch.dwell")),
+        connections: args.all,
+        all_namespaces: !own_namespace_only,
+        until: args.length.map(|length| Instant::now() + length),
+    };
+    let (rules, suppressions) = (session.rules()?, session.suppressions()?);
+    let mut post = Post {
+        session: &session,
+        ground: &args.ground,
+        upstream: session.settings.upstream(),
+        files: session.settings.on_disk(),
+        rules,
+        suppressions,
+        filter,
+        format,
+        own_namespace_only,
+        standing: args.standing,
+        threshold: args.fail_on.unwrap_or(Threshold::Never),
+        failed: false,
+        report: CostReport::new(),
+        every: options.every,
+    };
+    let tally = watch::run(&mut post, &options).context("the watch has ended")?;
+    let failed = post.failed;
+    session.console.detail(&cost(&tally));
+    Ok(if failed { Exit::Findings } else { Exit::Clean })
+}
+
+/// Full scans are no substitute for looks.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// What the watch reports to.
+struct Post<'s> {
+    session: &'s Session,
+    ground: &'s Ground,
+    upstream: Option<crate::model::Upstream>,
+    files: Vec<PathBuf>,
+    rules: RuleSet,
+    suppressions: Suppressions,
+    filter: Filter,
+    format: Format,
+    own_namespace_only: bool,
+    standing: bool,
+    threshold: Threshold,
+    failed: bool,
+    report: CostReport,
+    every: Duration,
+}
+
+impl Desk for Post<'_> {
+    fn scan(&mut self) -> io::Result<(Snapshot, Report)> {
+        let wants = Wants { all_namespaces: !self.own_namespace_only, gentle: true, ..Wants::EVERYTHING };
+        let mut snapshot = scan::gather(&Source::live()?, &wants);
+        let report = scan::judge(&mut snapshot, self.upstream, &self.rules, &self.suppressions);
+        Ok((snapshot, report))
+    }
+
+    fn wanted(&self, seen: &Observation<'_>) -> bool {
+        (!self.own_namespace_only || seen.namespace().own) && self.filter.matches(seen)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.files.clone()
+    }
+
+    /// Whatever is wrong with the new rules, the old ones hold until it is put right.
+    fn reload(&mut self) {
+        let load = || -> anyhow::Result<(Settings, RuleSet, Suppressions)> {
+            let settings = Settings::load(self.ground.config.as_deref(), &self.ground.rules)?;
+            let rules = RuleSet::load(&settings.rules).map_err(Faults)?;
+            let suppressions = Suppressions::load(&settings.suppressions).map_err(Faults)?;
+            Ok((settings, rules, suppressions))
+        };
+        match load() {
+            Ok((settings, rules, suppressions)) => {
+                self.upstream = settings.upstream();
+                self.files = settings.on_disk();
+                (self.rules, self.suppressions) = (rules, suppressions);
+                self.session.console.notice("rules and settings have changed and are in force");
+            }
+            Err(error) => {
+                if let Some(Faults(problems)) = error.downcast_ref() {
+                    show(problems);
+                }
+                self.session.console.notice(&format!("{error:#}; what was in force stays in force"));
+            }
+        }
+    }
+
+    fn begun(&mut self, snapshot: &Snapshot, limits: &[String]) -> io::Result<()> {
+        let count = snapshot.observations().filter(|each| self.wanted(each)).count();
+        self.session.console.notice(&format!(
+            "watching {count} sockets in {} network namespaces; everything is read anew every {} s",
+            snapshot.namespaces.len(),
+            self.every.as_secs_f64().round(),
+        ));
+        for limit in limits.iter().chain(&[BLIND.to_owned()]) {
+            self.session.console.notice(limit);
+        }
+        for gap in &snapshot.gaps {
+            self.session.console.detail(&format!("out of sight: {}: {}", gap.what, gap.why));
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, batch: Batch) -> io::Result<ControlFlow<()>> {
+        if batch.seen_by == SeenBy::Start && !self.standing {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let console = &self.session.console;
+        console.answer_io(|out| {
+            events(&batch).try_for_each(|event| output::event(out, self.format, &event, &console.style))
+        })?;
+        let counts = |change: &Change| match &change.finding {
+            Some((_, finding)) => {
+                change.kind == ChangeKind::Finding && self.threshold.reached(std::slice::from_ref(finding))
+            }
+            None => false,
+        };
+        if batch.seen_by != SeenBy::Start && batch.changes.iter().any(counts) {
+            self.failed = true;
+            return Ok(ControlFlow::Break(()));
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn turn(&mut self, tally: &Tally) {
+        if self.report.asked() {
+            self.session.console.notice(&cost(tally));
+        }
+    }
+}
+
+/// Said at the start.
+const BLIND: &str = "without kernel programs, what lives shorter than the time between two looks is \
+                     seen without its holder, or not at all (UNIX, packet and raw sockets); \
+                     `kill -USR1` tells the measured time";
+
+/// A batch as outputs know it.
+pub(crate) fn events(batch: &Batch) -> impl Iterator<Item = Event<'_>> {
+    let seen_by = batch.seen_by.name();
+    let lost = (batch.lost > 0).then_some(What::Lost(batch.lost));
+    let changes = batch.changes.iter().map(|change| match &change.finding {
+        Some((snapshot, finding)) => What::Finding { kind: change.kind, snapshot, finding },
+        None => What::Socket {
+            kind: change.kind,
+            before: change.before.as_ref().map(|kept| kept.observe()),
+            after: change.after.as_ref().map(|kept| kept.observe()),
+        },
+    });
+    lost.into_iter().chain(changes).map(move |what| Event { at: batch.at, seen_by, what })
+}
+
+/// What the watch has cost and done.
+fn cost(tally: &Tally) -> String {
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let blind = tally
+        .blind
+        .map_or_else(|| "not yet measured".to_owned(), |blind| format!("{:.0} ms", milliseconds(blind)));
+    format!(
+        "{} looks of {:.2} ms, {} scans (the last {:.1} ms), {} changes told, {} of them seen by the \
+         regular scan alone, signs lost {} times; longest time between two looks of late: {blind}{}",
+        tally.looks,
+        milliseconds(tally.look),
+        tally.scans,
+        milliseconds(tally.scan),
+        tally.changes,
+        tally.missed,
+        tally.lost,
+        own_cost().map_or_else(String::new, |own| format!("; {own}")),
+    )
+}
+
+#[cfg(unix)]
+fn own_cost() -> Option<String> {
+    let times = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = times.rsplit_once(')')?.1.split_whitespace().collect();
+    // Fields 14 and 15 of proc_pid_stat(5), in ticks of 1/100 s on every Linux that we know.
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim();
+    Some(format!("{:.2} s of processor time, {resident} resident", ticks as f64 / 100.0))
+}
+
+#[cfg(not(unix))]
+fn own_cost() -> Option<String> {
+    None
+}
+
+/// Whether somebody has asked what the watch costs (SIGUSR1).
+struct CostReport(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl CostReport {
+    fn new() -> Self {
+        let asked = std::sync::Arc::default();
+        #[cfg(unix)]
+        {
+            // Without it nobody can ask, and nothing else is lost.
+            let _ = signal_hook::flag::register(signal_hook::consts::SIGUSR1, std::sync::Arc::clone(&asked));
+        }
+        Self(asked)
+    }
+
+    fn asked(&self) -> bool {
+        self.0.swap(false, std::sync::atomic::Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,160 @@
+//! What happens among sockets, live: cheap looks at whatever can receive, and what the kernel tells
+//! of itself when one ends. Hints only: who wants the truth scans.
+
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+#[cfg(target_os = "linux")]
+use super::linux::glance as imp;
+#[cfg(not(target_os = "linux"))]
+use super::unseen as imp;
+
+use crate::model::{Snapshot, Socket};
+use crate::source::Source;
+
+/// Shortest and longest time from one look to the next, while something happens and in quiet.
+const BUSY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+const QUIET: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// Looks may take this part of one core: 1/20 while something happens, 1/100 in quiet.
+const SHARE: (u32, u32) = (20, 100);
+/// Shortest time from one look to the next that the kernel asks for.
+const SOON: Duration = Duration::from_millis(10);
+/// For so long after something happened it is not quiet.
+const AFTERMATH: Duration = Duration::from_secs(5);
+
+/// What one look found.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Something that can receive has come or gone, or a namespace has come.
+    pub changed: bool,
+    /// Sockets that were bound, and closed before any look saw them: nobody knows by whom. Those of
+    /// the namespace with this inode.
+    pub brief: Vec<(u64, Socket)>,
+    /// How often the kernel had more to tell than there was room for.
+    pub lost: u64,
+}
+
+/// The live events of one machine.
+#[derive(Debug)]
+pub struct Events {
+    imp: imp::Watcher,
+    last_look: Option<Instant>,
+    last_event: Option<Instant>,
+    /// What a look costs, smoothed.
+    cost: Duration,
+    /// The longest time between two looks, and when it was.
+    widest: Option<(Duration, Instant)>,
+}
+
+impl Events {
+    pub fn new(all_namespaces: bool) -> Self {
+        Self {
+            imp: imp::Watcher::new(all_namespaces),
+            last_look: None,
+            last_event: None,
+            cost: Duration::ZERO,
+            widest: None,
+        }
+    }
+
+    /// Whether this system offers cheap looks at all; without them only scans tell.
+    pub fn can_look(&self) -> bool {
+        imp::CAN_LOOK
+    }
+
+    /// Goes by what a scan found: its sockets are known, its namespaces are watched.
+    ///
+    /// # Errors
+    /// When this machine cannot be looked at (any more).
+    pub fn follow(&mut self, snapshot: &Snapshot) -> std::io::Result<()> {
+        self.imp.follow(Source::live()?, snapshot)
+    }
+
+    /// Looks once.
+    pub fn look(&mut self) -> Seen {
+        let start = Instant::now();
+        if let Some(last) = self.last_look {
+            let gap = start - last;
+            let old = self.widest.is_none_or(|(_, at)| start - at > Duration::from_secs(60));
+            if old || self.widest.is_some_and(|(widest, _)| gap > widest) {
+                self.widest = Some((gap, start));
+            }
+        }
+        let seen = self.imp.look();
+        let now = Instant::now();
+        let cost = now - start;
+        self.cost = if self.cost.is_zero() { cost } else { (self.cost * 3 + cost) / 4 };
+        self.last_look = Some(now);
+        if seen.changed || !seen.brief.is_empty() {
+            self.last_event = Some(now);
+        }
+        seen
+    }
+
+    /// How long to wait from one look to the next: looks take a bounded part of one core.
+    pub fn pace(&self) -> Duration {
+        let busy = self.last_event.is_some_and(|at| at.elapsed() < AFTERMATH);
+        let ((shortest, longest), share) = if busy { (BUSY, SHARE.0) } else { (QUIET, SHARE.1) };
+        (self.cost * share).clamp(shortest, longest)
+    }
+
+    /// When the next look is due.
+    pub fn next(&self) -> Instant {
+        self.last_look.map_or_else(Instant::now, |last| last + self.pace())
+    }
+
+    /// From when on what the kernel tells is worth another look: in a flood, looks keep their share.
+    pub fn listens_from(&self) -> Instant {
+        self.last_look.map_or_else(Instant::now, |last| last + (self.cost * SHARE.0).clamp(SOON, BUSY.1))
+    }
+
+    pub fn last_look(&self) -> Option<Instant> {
+        self.last_look
+    }
+
+    /// Whether the kernel has something to tell right now.
+    pub fn heard(&self) -> bool {
+        self.imp.heard()
+    }
+
+    /// What a look costs, on average.
+    pub fn cost(&self) -> Duration {
+        self.cost
+    }
+
+    /// The longest time between two looks within the last minute or so: what lives shorter may not
+    /// be seen.
+    pub fn blind_window(&self) -> Option<Duration> {
+        self.widest.map(|(gap, _)| gap)
+    }
+
+    /// What could not be set up, in words, and what it costs.
+    pub fn limits(&self) -> Vec<String> {
+        self.imp.limits()
+    }
+
+    /// What becomes readable when the kernel has something to tell.
+    #[cfg(unix)]
+    pub fn descriptors(&self) -> Vec<std::os::fd::BorrowedFd<'_>> {
+        self.imp.descriptors()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_take_a_bounded_part_of_a_core() {
+        let mut events = Events::new(false);
+        events.cost = Duration::from_millis(4);
+        assert_eq!(events.pace(), Duration::from_millis(400));
+        events.last_event = Some(Instant::now());
+        assert_eq!(events.pace(), Duration::from_millis(80));
+        events.cost = Duration::from_secs(1);
+        assert_eq!(events.pace(), BUSY.1);
+        events.cost = Duration::from_micros(1);
+        assert_eq!(events.pace(), BUSY.0);
+    }
+}

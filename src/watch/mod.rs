@@ -1,0 +1,338 @@
+//! What changes, as it happens: wait for a sign, scan, compare, tell.
+//!
+//! Signs are hints, the scan is the truth. A full scan every minute corrects what signs missed, and
+//! counts it. Whoever runs the watch hands in a [`Desk`]: the loop knows no rules' files, no
+//! terminal and no socket of its own.
+
+#![forbid(unsafe_code)]
+
+mod diff;
+mod trigger;
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use diff::{Change, Kept, Ledger};
+pub use trigger::Files;
+
+use crate::collect::events::{Events, Seen};
+use crate::finding::{ChangeKind, Report};
+use crate::firewall::generation::Generation;
+use crate::model::{Namespace, NamespaceId, Observation, Snapshot, SocketIndex};
+use crate::source::Source;
+
+/// A change of addresses or rules seldom comes alone.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Scans that signs ask for may take this part of one core.
+const SCAN_SHARE: u32 = 4;
+/// How often files of rules and settings are looked at.
+const FILES_EVERY: Duration = Duration::from_secs(1);
+/// Where every look is a scan: its share of one core, and the bounds of the time between two.
+const PORTABLE: (u32, Duration, Duration) = (50, Duration::from_secs(1), Duration::from_secs(30));
+
+/// How to watch.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// From one full scan to the next, unless something happens.
+    pub every: Duration,
+    /// How long something must be away to count as gone.
+    pub dwell: Duration,
+    /// Connections too, not only what can receive.
+    pub connections: bool,
+    pub all_namespaces: bool,
+    /// When to end; never by itself without.
+    pub until: Option<Instant>,
+}
+
+/// What made the watch see a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeenBy {
+    /// It stood when the watch began.
+    Start,
+    /// A look at what can receive.
+    Look,
+    /// The kernel told of it, or a file changed.
+    Event,
+    /// The regular full scan: no sign had announced it.
+    Reconciliation,
+}
+
+impl SeenBy {
+    pub const ALL: &'static [Self] = &[Self::Start, Self::Look, Self::Event, Self::Reconciliation];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Look => "look",
+            Self::Event => "event",
+            Self::Reconciliation => "reconciliation",
+        }
+    }
+}
+
+/// News of one moment.
+#[derive(Debug)]
+pub struct Batch {
+    /// Nanoseconds since the epoch.
+    pub at: i64,
+    pub seen_by: SeenBy,
+    pub changes: Vec<Change>,
+    /// How often signs were lost before this; everything has been read anew since.
+    pub lost: u64,
+}
+
+/// What the watch has done so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub looks: u64,
+    pub scans: u64,
+    pub changes: u64,
+    /// Changes that only the regular full scan saw.
+    pub missed: u64,
+    pub lost: u64,
+    /// What the last scan took, and one look on average.
+    pub scan: Duration,
+    pub look: Duration,
+    /// The longest time between two looks of late.
+    pub blind: Option<Duration>,
+}
+
+/// Whoever runs the watch.
+pub trait Desk {
+    /// Everything that is so now, judged.
+    ///
+    /// # Errors
+    /// When this machine cannot be looked at.
+    fn scan(&mut self) -> io::Result<(Snapshot, Report)>;
+
+    /// Whether changes of this socket are wanted.
+    fn wanted(&self, seen: &Observation<'_>) -> bool;
+
+    /// Files and folders that decide what a scan says.
+    fn files(&self) -> Vec<PathBuf>;
+
+    /// Some of them have changed.
+    fn reload(&mut self);
+
+    /// The first scan is done.
+    ///
+    /// # Errors
+    /// Those of telling.
+    fn begun(&mut self, snapshot: &Snapshot, limits: &[String]) -> io::Result<()>;
+
+    /// Tells the news; `Break` ends the watch.
+    ///
+    /// # Errors
+    /// Those of telling.
+    fn tell(&mut self, batch: Batch) -> io::Result<ControlFlow<()>>;
+
+    /// Between two waits: whoever wants to know what the watch costs is told here.
+    fn turn(&mut self, tally: &Tally);
+}
+
+/// Watches until the desk has enough, the time is over, or nobody reads standard output any more.
+///
+/// # Errors
+/// Those of the first scan, and of telling.
+pub fn run(desk: &mut dyn Desk, options: &Options) -> io::Result<Tally> {
+    let mut watch = Watch {
+        options: *options,
+        events: Events::new(options.all_namespaces),
+        generation: Generation::default(),
+        ledger: Ledger::new(options.dwell, options.connections),
+        files: Files::new(desk.files()),
+        tally: Tally::default(),
+    };
+    let flow = watch.begin(desk)?;
+    if flow.is_continue() {
+        watch.follow(desk)?;
+    }
+    Ok(watch.tally)
+}
+
+struct Watch {
+    options: Options,
+    events: Events,
+    generation: Generation,
+    ledger: Ledger,
+    files: Files,
+    tally: Tally,
+}
+
+/// A scan that is due.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    seen_by: SeenBy,
+}
+
+impl Watch {
+    fn begin(&mut self, desk: &mut dyn Desk) -> io::Result<ControlFlow<()>> {
+        let batch = self.scan(desk, SeenBy::Start)?;
+        // The first look only notes what there is.
+        self.events.look();
+        let limits: Vec<String> = self.events.limits().into_iter().chain(self.generation.limits()).collect();
+        desk.begun(self.ledger.standing().0, &limits)?;
+        desk.tell(batch)
+    }
+
+    fn follow(&mut self, desk: &mut dyn Desk) -> io::Result<()> {
+        let mut reconcile = Instant::now() + trigger::jitter(self.options.every);
+        let mut files_at = Instant::now() + FILES_EVERY;
+        let mut due: Option<Due> = None;
+        let mut rested = Instant::now();
+        loop {
+            let listening = self.events.listens_from();
+            let deaf = Instant::now() < listening;
+            let next = [
+                Some(reconcile),
+                Some(files_at),
+                due.map(|due| due.at.max(rested)),
+                Some(self.next_look()),
+                deaf.then_some(listening),
+                self.ledger.next_expiry(),
+                self.options.until,
+            ];
+            if !self.wait(next.into_iter().flatten().min(), deaf) {
+                return Ok(());
+            }
+            let now = Instant::now();
+            let mut batch =
+                Batch { at: epoch(), seen_by: SeenBy::Event, changes: self.ledger.expire(now), lost: 0 };
+            if self.generation.changed() {
+                due = Some(sooner(due, now + SETTLE, SeenBy::Event));
+            }
+            if now >= files_at {
+                files_at = now + FILES_EVERY;
+                if self.files.changed() {
+                    desk.reload();
+                    self.files = Files::new(desk.files());
+                    due = Some(sooner(due, now, SeenBy::Event));
+                }
+            }
+            if now >= self.next_look() || now >= reconcile || now >= listening && self.events.heard() {
+                let seen = self.look();
+                if seen.changed || seen.lost > 0 {
+                    due = Some(sooner(due, now, SeenBy::Look));
+                }
+                batch.lost = seen.lost;
+                batch.changes.extend(self.brief(desk, seen));
+            }
+            if self.deliver(desk, batch)?.is_break() {
+                return Ok(());
+            }
+            if now >= reconcile {
+                reconcile = now + trigger::jitter(self.options.every);
+                due = Some(sooner(due, now, SeenBy::Reconciliation));
+            }
+            if let Some(scan) = due.filter(|due| now >= due.at && now >= rested) {
+                due = None;
+                let batch = self.scan(desk, scan.seen_by)?;
+                rested = Instant::now() + self.tally.scan * SCAN_SHARE;
+                if self.deliver(desk, batch)?.is_break() {
+                    return Ok(());
+                }
+            }
+            self.tally.look = self.events.cost();
+            self.tally.blind = self.events.blind_window();
+            desk.turn(&self.tally);
+            if self.options.until.is_some_and(|until| now >= until) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn deliver(&mut self, desk: &mut dyn Desk, batch: Batch) -> io::Result<ControlFlow<()>> {
+        self.tally.lost += batch.lost;
+        if batch.changes.is_empty() && batch.lost == 0 {
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.tally.changes += batch.changes.len() as u64;
+        desk.tell(batch)
+    }
+
+    fn scan(&mut self, desk: &mut dyn Desk, seen_by: SeenBy) -> io::Result<Batch> {
+        let start = Instant::now();
+        let (snapshot, report) = desk.scan()?;
+        let (at, wanted) = (snapshot.taken_at, |seen: &Observation<'_>| desk.wanted(seen));
+        let changes = self.ledger.observe(Instant::now(), snapshot, report, &wanted);
+        let standing = self.ledger.standing().0;
+        self.events.follow(standing)?;
+        self.generation.follow(&Source::live()?, standing);
+        self.tally.scans += 1;
+        self.tally.scan = start.elapsed();
+        if seen_by == SeenBy::Reconciliation {
+            let come =
+                changes.iter().filter(|each| !matches!(each.kind, ChangeKind::Closed | ChangeKind::Cleared));
+            self.tally.missed += come.count() as u64;
+        }
+        Ok(Batch { at, seen_by, changes, lost: 0 })
+    }
+
+    fn next_look(&self) -> Instant {
+        if self.events.can_look() {
+            return self.events.next();
+        }
+        let (share, shortest, longest) = PORTABLE;
+        let pace = (self.tally.scan * share).clamp(shortest, longest);
+        self.events.last_look().map_or_else(Instant::now, |last| last + pace)
+    }
+
+    fn look(&mut self) -> Seen {
+        self.tally.looks += 1;
+        self.events.look()
+    }
+
+    /// Sockets that were closed before anybody saw them: opened and closed, by nobody knows whom.
+    fn brief(&self, desk: &dyn Desk, seen: Seen) -> Vec<Change> {
+        let (standing, _) = self.ledger.standing();
+        let mut changes = Vec::new();
+        for (netns, mut socket) in seen.brief {
+            let namespace = standing.namespaces.iter().find(|each| each.inode == netns);
+            let (name, own) = namespace.map_or((None, false), |each| (each.name.clone(), each.own));
+            socket.netns = NamespaceId(0);
+            let snapshot = Arc::new(Snapshot {
+                taken_at: epoch(),
+                host: standing.host.clone(),
+                namespaces: vec![Namespace { inode: netns, name, own, ..Namespace::default() }],
+                sockets: vec![socket],
+                ..Snapshot::default()
+            });
+            let kept = Kept { snapshot, at: SocketIndex(0) };
+            if !desk.wanted(&kept.observe()) {
+                continue;
+            }
+            let change = |kind, before, after| Change { kind, before, after, finding: None };
+            changes.push(change(ChangeKind::Opened, None, Some(kept.clone())));
+            changes.push(change(ChangeKind::Closed, Some(kept), None));
+        }
+        changes
+    }
+
+    #[cfg(target_os = "linux")]
+    fn wait(&self, until: Option<Instant>, deaf: bool) -> bool {
+        let patience = until.map_or(FILES_EVERY, |until| until.saturating_duration_since(Instant::now()));
+        let mut descriptors = if deaf { Vec::new() } else { self.events.descriptors() };
+        descriptors.extend(self.generation.descriptors());
+        trigger::wait(&descriptors, patience)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn wait(&self, until: Option<Instant>, _deaf: bool) -> bool {
+        trigger::wait(until.map_or(FILES_EVERY, |until| until.saturating_duration_since(Instant::now())))
+    }
+}
+
+/// The earlier of two scans; what asked for it first is what saw it.
+fn sooner(due: Option<Due>, at: Instant, seen_by: SeenBy) -> Due {
+    due.filter(|due| due.at <= at).unwrap_or(Due { at, seen_by })
+}
+
+/// Nanoseconds since the epoch.
+fn epoch() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.ok().and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or_default()
+}

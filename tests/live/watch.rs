@@ -1,0 +1,281 @@
+//! `watch` on machines of its own: namespaces, filters, programs that come and go.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::lab::{self, Maker, Need, Netns, Outcome, Program, Stop, sockwarden, trial};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn makers() -> Vec<Maker> {
+    vec![("watch-listen", listen)]
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    const ROOT: &[Need] = &[Need::Root, Need::Tool("ip")];
+    const NFT: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft")];
+    vec![
+        trial("watch::a_restart_is_silent_a_replaced_program_is_not", ROOT, restart),
+        trial("watch::a_widened_bind_is_told", ROOT, widened),
+        trial("watch::a_rule_that_goes_is_told_at_once", NFT, rule_removed),
+        trial("watch::a_new_namespace_is_looked_into", ROOT, new_namespace),
+        trial("watch::every_end_of_a_short_life_is_told", ROOT, short_lives),
+        trial("watch::a_flood_leaves_memory_flat", ROOT, flood),
+        trial("watch::a_hostile_name_is_harmless", ROOT, hostile),
+    ]
+}
+
+/// Listens on the address that it is given.
+fn listen(arguments: &[OsString]) -> io::Result<()> {
+    let address = arguments.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let _listener = TcpListener::bind(address)?;
+    lab::hold()
+}
+
+struct Watch {
+    child: Child,
+    lines: mpsc::Receiver<Value>,
+}
+
+impl Watch {
+    fn start(netns: Option<&Netns>, words: &str) -> Outcome<Self> {
+        let mut command = sockwarden(["watch", "--json"]);
+        command.args(words.split_whitespace());
+        if let Some(netns) = netns {
+            netns.enter(&mut command)?;
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let (out, notices) = (child.stdout.take().ok_or("no pipe")?, child.stderr.take().ok_or("no pipe")?);
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            let lines = BufReader::new(out).lines().map_while(Result::ok);
+            lines.filter_map(|line| serde_json::from_str(&line).ok()).all(|value| sender.send(value).is_ok())
+        });
+        let mut notices = BufReader::new(notices);
+        let mut said = String::new();
+        while !said.contains("watching ") {
+            said.clear();
+            if notices.read_line(&mut said)? == 0 {
+                return Err(Stop::Fail("the watch has ended".to_owned()));
+            }
+        }
+        std::thread::spawn(move || notices.lines().map_while(Result::ok).for_each(drop));
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(Self { child, lines })
+    }
+
+    fn next(&self, what: &str, pick: impl Fn(&Value) -> bool) -> Outcome<Value> {
+        let start = Instant::now();
+        let mut others = Vec::new();
+        while let Ok(value) = self.lines.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
+            if pick(&value) {
+                return Ok(value);
+            }
+            others.push(format!("{} {}", value["change"], value["socket"]["local"]));
+        }
+        Err(Stop::Fail(format!("{what} was not told; but {others:?}")))
+    }
+
+    /// What is told within some time.
+    fn within(&self, time: Duration) -> Vec<Value> {
+        let start = Instant::now();
+        let mut told = Vec::new();
+        while let Ok(value) = self.lines.recv_timeout(time.saturating_sub(start.elapsed())) {
+            told.push(value);
+        }
+        told
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn port(value: &Value) -> Option<u64> {
+    value["socket"]["local"]["port"].as_u64()
+}
+
+fn expect(truth: bool, what: &str, value: &Value) -> Outcome {
+    if truth { Ok(()) } else { Err(Stop::Fail(format!("{what}: {value:#}"))) }
+}
+
+/// This very binary under another name, as a listener in a namespace.
+fn program(netns: &Netns, path: &Path, address: &str) -> Outcome<Program> {
+    let mut command = netns.command(path)?;
+    let mut program = Program::start(command.args(["maker", "watch-listen", address]))?;
+    program.until_ready()?;
+    Ok(program)
+}
+
+fn copy_of_ourselves(path: &Path) -> Outcome {
+    std::fs::copy("/proc/self/exe", path)?;
+    Ok(())
+}
+
+fn restart() -> Outcome {
+    let netns = Netns::new()?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("server");
+    copy_of_ourselves(&path)?;
+    let first = program(&netns, &path, "127.0.0.1:8080")?;
+    let watch = Watch::start(Some(&netns), "--netns current --dwell 4s")?;
+    drop(first);
+    std::thread::sleep(Duration::from_millis(1500));
+    let second = program(&netns, &path, "127.0.0.1:8080")?;
+    let told = watch.within(Duration::from_secs(5));
+    if !told.is_empty() {
+        return Err(Stop::Fail(format!("a restart was told: {told:#?}")));
+    }
+    drop(second);
+    // The old file stays, so that the new one does not get its number.
+    std::fs::rename(&path, dir.path().join("old"))?;
+    copy_of_ourselves(&path)?;
+    let _third = program(&netns, &path, "127.0.0.1:8080")?;
+    let told = watch.next("the replaced program", |value| port(value) == Some(8080))?;
+    expect(told["change"] == "owner", "a replaced program is another owner", &told)
+}
+
+fn widened() -> Outcome {
+    let netns = Netns::new()?;
+    let first = program(&netns, Path::new("/proc/self/exe"), "127.0.0.1:8080")?;
+    let watch = Watch::start(Some(&netns), "--netns current")?;
+    drop(first);
+    let _second = program(&netns, Path::new("/proc/self/exe"), "0.0.0.0:8080")?;
+    let told = watch.next("the wider bind", |value| port(value) == Some(8080))?;
+    expect(told["change"] == "reach", "a widened bind is a change of reach", &told)?;
+    expect(told["before"]["local"]["address"] == "127.0.0.1", "it tells from where", &told)?;
+    expect(told["socket"]["local"]["address"] == "0.0.0.0", "and to where", &told)
+}
+
+fn nft(netns: &Netns, script: &str) -> Outcome {
+    let mut child = netns.command("nft")?.args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+    child.stdin.take().ok_or("no pipe")?.write_all(script.as_bytes())?;
+    if child.wait()?.success() { Ok(()) } else { Err(Stop::Fail(format!("nft refused {script}"))) }
+}
+
+/// A rule of the filter goes, and the port that it closed is told as reachable long before the next
+/// full scan.
+fn rule_removed() -> Outcome {
+    let (netns, other) = (Netns::new()?, Netns::new()?);
+    lab::cable((&netns, "eth0", &["192.0.2.1/24"]), (&other, "eth0", &["192.0.2.2/24"]))?;
+    nft(
+        &netns,
+        "table inet t { chain input { type filter hook input priority 0; \
+         iifname != \"lo\" tcp dport 6379 drop; }\n}\n",
+    )?;
+    let _server = program(&netns, Path::new("/proc/self/exe"), "0.0.0.0:6379")?;
+    let watch = Watch::start(Some(&netns), "--netns current --every 1h port:6379")?;
+    nft(&netns, "flush chain inet t input")?;
+    let start = Instant::now();
+    let told = watch.next("the reach", |value| value["change"] == "reach")?;
+    expect(told["seen_by"] == "event", "the kernel told of it", &told)?;
+    let (was, is) = (&told["before"]["exposure"]["reach"], &told["socket"]["exposure"]["reach"]);
+    expect(was != is, "reach is another", &told)?;
+    expect(told["socket"]["exposure"]["certain"] == true, "and certain", &told)?;
+    if start.elapsed() > Duration::from_secs(30) {
+        return Err(Stop::Fail(format!("it took {:?}", start.elapsed())));
+    }
+    Ok(())
+}
+
+fn new_namespace() -> Outcome {
+    let watch = Watch::start(None, "--every 1h port:8099")?;
+    let netns = Netns::new()?;
+    let _server = program(&netns, Path::new("/proc/self/exe"), "127.0.0.1:8099")?;
+    let told = watch.next("the listener in the new namespace", |value| value["change"] == "opened")?;
+    expect(told["socket"]["netns"]["inode"] == netns.inode(), "in its namespace", &told)?;
+    // Another listener there is found by looks into that namespace.
+    let _second = program(&netns, Path::new("/proc/self/exe"), "127.0.0.2:8099")?;
+    drop(netns);
+    Ok(())
+}
+
+/// 200 listeners that live for a millisecond: each is told, most of them without holder.
+fn short_lives() -> Outcome {
+    let netns = Netns::new()?;
+    let watch = Watch::start(Some(&netns), "--netns current --every 1h proto:tcp")?;
+    netns.run(|| -> io::Result<()> {
+        for port in 7001..=7200_u16 {
+            let listener = TcpListener::bind(("127.0.0.1", port))?;
+            std::thread::sleep(Duration::from_millis(1));
+            drop(listener);
+            std::thread::sleep(Duration::from_millis(4));
+        }
+        Ok(())
+    })??;
+    let told = watch.within(Duration::from_secs(4));
+    let ports: std::collections::BTreeSet<u64> =
+        told.iter().filter(|value| value["change"] == "opened").filter_map(port).collect();
+    if ports.len() == 200 { Ok(()) } else { Err(Stop::Fail(format!("{} of 200 were told", ports.len()))) }
+}
+
+fn resident(pid: u32) -> Outcome<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// Thousands of sockets that come and go: the memory of the second half is that of the first.
+fn flood() -> Outcome {
+    let netns = Netns::new()?;
+    let watch = Watch::start(Some(&netns), "--netns current --dwell 200ms proto:tcp")?;
+    let pid = watch.child.id();
+    let round = || {
+        netns.run(|| -> io::Result<()> {
+            let until = Instant::now() + Duration::from_secs(3);
+            while Instant::now() < until {
+                let all: Vec<_> = (7001..7301_u16)
+                    .map(|port| TcpListener::bind(("127.0.0.1", port)))
+                    .collect::<Result<_, _>>()?;
+                std::thread::sleep(Duration::from_millis(20));
+                drop(all);
+            }
+            Ok(())
+        })
+    };
+    round()??;
+    std::thread::sleep(Duration::from_secs(1));
+    let first = resident(pid)?;
+    round()??;
+    std::thread::sleep(Duration::from_secs(1));
+    let second = resident(pid)?;
+    let told = watch.within(Duration::from_millis(200)).len();
+    if told < 300 {
+        return Err(Stop::Fail(format!("only {told} changes of a flood")));
+    }
+    if second > first + 4 * 1024 {
+        return Err(Stop::Fail(format!("{first} kB after one round, {second} kB after two")));
+    }
+    Ok(())
+}
+
+fn hostile() -> Outcome {
+    let netns = Netns::new()?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("\u{1b}]0;evil\u{7}\n\u{202e}x");
+    copy_of_ourselves(&path)?;
+    let mut command = sockwarden(["watch", "--netns", "current", "--for", "4s"]);
+    netns.enter(&mut command)?;
+    let watch = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    std::thread::sleep(Duration::from_secs(1));
+    let _server = program(&netns, &path, "127.0.0.1:8080")?;
+    let text = String::from_utf8(watch.wait_with_output()?.stdout)?;
+    if !text.contains(":8080") {
+        return Err(Stop::Fail(format!("the listener was not told: {text}")));
+    }
+    if text.chars().any(|c| c != '\n' && c.is_control() || c == '\u{202e}') {
+        return Err(Stop::Fail(format!("a control character came through: {text:?}")));
+    }
+    Ok(())
+}

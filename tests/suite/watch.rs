@@ -1,0 +1,185 @@
+//! `watch` as a user or a script meets it, where no rights are needed: our own sockets on loopback.
+
+#![cfg(target_os = "linux")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{TcpListener, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::output::line;
+
+/// How long a test waits for what happens at once on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Watch {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    notices: mpsc::Receiver<String>,
+}
+
+impl Watch {
+    /// Started, and past its first scan.
+    fn start(words: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sockwarden"));
+        command.arg("watch").args(words.split(' ').filter(|word| !word.is_empty()));
+        command.env("HOME", "/nonexistent").env("NO_COLOR", "1");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = follow(child.stdout.take().unwrap());
+        let notices = follow(child.stderr.take().unwrap());
+        let mut watch = Self { child, lines, notices };
+        watch.notice("watching ");
+        // The first look comes right after the notice.
+        std::thread::sleep(Duration::from_millis(300));
+        watch
+    }
+
+    fn notice(&mut self, part: &str) -> String {
+        let start = Instant::now();
+        while let Ok(line) = self.notices.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
+            if line.contains(part) {
+                return line;
+            }
+        }
+        panic!("no notice {part:?}")
+    }
+
+    /// The next change of this kind that `pick` wants; each is checked against the schema.
+    fn next(&mut self, change: &str, pick: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        while let Ok(text) = self.lines.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
+            let value = line(&text);
+            if value["change"] == change && pick(&value) {
+                return value;
+            }
+        }
+        panic!("no {change}")
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    fn end(mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn follow(pipe: impl std::io::Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        BufReader::new(pipe).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok())
+    });
+    receiver
+}
+
+fn port(value: &Value) -> Option<u64> {
+    value["socket"]["local"]["port"].as_u64()
+}
+
+#[test]
+fn a_listener_is_told_when_it_opens_and_when_it_is_gone() {
+    let mut watch = Watch::start("--json --netns current --dwell 300ms");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = u64::from(listener.local_addr().unwrap().port());
+    let opened = watch.next("opened", |value| port(value) == Some(ours));
+    assert_eq!(opened["socket"]["state"], "listen");
+    assert_eq!(opened["socket"]["owners"][0]["pid"], std::process::id());
+    assert!(opened["before"].is_null() && opened["finding"].is_null());
+    drop(listener);
+    let closed = watch.next("closed", |value| port(value) == Some(ours));
+    assert_eq!(closed["socket"]["owners"][0]["pid"], std::process::id(), "who held it last");
+    watch.signal("-TERM");
+    assert_eq!(watch.end(), Some(143));
+}
+
+#[test]
+fn filters_choose_what_is_told() {
+    let (one, two) = (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    drop((one, two));
+    let mut watch = Watch::start("--json --netns current --dwell 300ms proto:udp");
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let ours = u64::from(udp.local_addr().unwrap().port());
+    let other = u64::from(tcp.local_addr().unwrap().port());
+    let told = watch.next("opened", |value| {
+        assert!(value["socket"]["protocol"] == "udp", "{value}");
+        port(value) == Some(ours) || port(value) == Some(other) && value["socket"]["protocol"] == "tcp"
+    });
+    assert_eq!(port(&told), Some(ours));
+}
+
+#[test]
+fn what_stands_is_told_first_where_asked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = u64::from(listener.local_addr().unwrap().port());
+    let mut watch = Watch::start("--json --netns current --standing --for 1s");
+    let told = watch.next("opened", |value| port(value) == Some(ours));
+    assert_eq!(told["seen_by"], "start");
+    assert_eq!(watch.end(), Some(0), "the time is over and nothing has failed");
+}
+
+#[test]
+fn what_was_closed_before_anybody_looked_is_told_without_holder() {
+    let mut watch = Watch::start("--json --netns current");
+    if watch.notices.try_iter().any(|line| line.contains("does not tell of sockets that end")) {
+        println!("skipped: the kernel does not tell this user of sockets that end");
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = u64::from(listener.local_addr().unwrap().port());
+    drop(listener);
+    let told = watch.next("opened", |value| port(value) == Some(ours));
+    // Now and then a look comes in between.
+    assert!(
+        told["socket"]["owner_gap"] == "gone" || told["socket"]["owners"][0]["pid"] == std::process::id()
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sockwarden"))
+        .args(["watch", "--json", "--netns", "current", "-q"])
+        .env("HOME", "/nonexistent")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Nothing needs to happen for it to notice.
+    std::thread::sleep(Duration::from_millis(500));
+    drop(child.stdout.take());
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn whoever_asks_is_told_what_it_costs() {
+    let mut watch = Watch::start("--json --netns current");
+    watch.signal("-USR1");
+    let told = watch.notice(" looks of ");
+    assert!(told.contains("longest time between two looks"), "{told}");
+    watch.signal("-INT");
+    assert_eq!(watch.end(), Some(130));
+}
