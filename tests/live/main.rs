@@ -34,7 +34,6 @@ mod rules;
 mod shapes;
 #[cfg(target_os = "linux")]
 mod suggest;
-
 #[cfg(target_os = "linux")]
 mod watch;
 
