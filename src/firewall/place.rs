@@ -122,14 +122,20 @@ impl Place {
     }
 }
 
-/// Rules of nftables that can be judged: nothing else filters here, and nothing translates.
+/// Rules that can be judged: nothing else filters here, and nothing translates.
 fn rules(namespace: &Namespace) -> Option<Ruleset> {
     let FilterState::Some(names) = &namespace.filter else { return None };
-    let only = names.iter().all(|name| name.as_bytes().starts_with(b"nftables: "));
-    if !only || namespace.translates != Some(false) {
+    let starts = |prefix: &[u8]| names.iter().any(|name| name.as_bytes().starts_with(prefix));
+    let known = [&b"nftables: "[..], b"iptables: ", b"ip6tables: "];
+    let only = names.iter().all(|name| known.iter().any(|prefix| name.as_bytes().starts_with(prefix)));
+    let legacy = namespace.legacy.known();
+    let nftables = namespace.nftables.known();
+    let read = (nftables.is_some() || !starts(known[0]))
+        && (legacy.is_some() || !(starts(known[1]) || starts(known[2])));
+    if !only || !read || namespace.translates != Some(false) {
         return None;
     }
-    decode(namespace.nftables.known()?)
+    decode(nftables, legacy.map_or(&[], Vec::as_slice), namespace.ipsets.known())
 }
 
 /// `direct` when a global address stands on the interface of the default route, `one-to-one` where

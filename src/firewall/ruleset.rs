@@ -1,6 +1,7 @@
 //! The packet filter in neutral form: tables, chains, rules as steps over registers, sets. Pure
 //! data; what was not understood is kept by name.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::ranges::Family;
@@ -48,10 +49,44 @@ pub(crate) struct Ruleset {
     pub(crate) marks: bool,
 }
 
+impl Ruleset {
+    /// Whether some rule can change where a packet goes, or do what is not understood.
+    pub(crate) fn steers(&self) -> bool {
+        self.steps().any(|step| {
+            matches!(step, Step::Unknown(_))
+                || matches!(step, Step::Translate(translation) if !translation.of_source())
+        })
+    }
+
+    fn steps(&self) -> impl Iterator<Item = &Step> {
+        let chains = self.tables.iter().flat_map(|table| table.chains.values());
+        chains.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps)
+    }
+
+    /// Notes what some rule of it does anywhere.
+    pub(crate) fn sum_up(&mut self) {
+        let untracks = self.steps().any(|step| *step == Step::Untrack);
+        let marks = self.steps().any(|step| matches!(step, Step::Set { what: Setting::Mark, .. }));
+        (self.untracks, self.marks) = (untracks, marks);
+    }
+}
+
+/// Who keeps a table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Origin {
+    /// nftables, also where iptables-nft wrote it.
+    Nftables,
+    /// ip_tables and ip6_tables, the older half of the kernel.
+    Legacy,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Table {
     pub(crate) family: TableFamily,
+    pub(crate) origin: Origin,
     pub(crate) name: Vec<u8>,
+    /// 0 in legacy tables, which have none.
+    pub(crate) handle: u64,
     pub(crate) dormant: bool,
     pub(crate) chains: BTreeMap<Vec<u8>, Chain>,
     pub(crate) sets: BTreeMap<Vec<u8>, Set>,
@@ -69,6 +104,7 @@ pub(crate) struct Chain {
 pub(crate) struct Rule {
     /// As `nft -a` prints it; in legacy tables the number of the rule in its chain, from 1.
     pub(crate) handle: u64,
+    pub(crate) comment: Option<Vec<u8>>,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -111,7 +147,80 @@ pub(crate) enum Meta {
     OifName,
     NfProto,
     L4Proto,
+    /// Whom the frame was meant for (`PACKET_…` of packet(7)); one byte.
+    PacketType,
     Other,
+}
+
+/// Facts that connection tracking keeps of a flow. Addresses and ports are those of one direction:
+/// the first packet's, or the answer's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Connection {
+    /// 0 in the direction of the first packet, else 1; one byte.
+    Direction,
+    /// `IPS_…` of nf_conntrack_common.h
+    Status,
+    Mark,
+    Source,
+    Destination,
+    SourcePort,
+    DestinationPort,
+    /// Of the transport, one byte.
+    Protocol,
+}
+
+/// What a rule sets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Setting {
+    Mark,
+    ConnectionMark,
+    /// The zone that connection tracking will look the flow up in; in raw chains only.
+    Zone,
+}
+
+/// Changes the addresses or ports of a flow. What takes their place stands in registers, in network
+/// byte order; a range of it means that the kernel picks one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Translation {
+    pub(crate) kind: Translated,
+    /// Asked for one family only: packets of the other are left alone.
+    pub(crate) family: Option<Family>,
+    /// First and last; `None` keeps the address (or, for redirect and masquerade, takes that of the
+    /// interface).
+    pub(crate) addresses: Option<(Register, Register)>,
+    pub(crate) ports: Option<(Register, Register)>,
+    /// Only the network part of the address is replaced (`NF_NAT_RANGE_NETMAP`): the bits in which
+    /// first and last agree.
+    pub(crate) netmap: bool,
+    /// The port keeps its distance from this one (`NF_NAT_RANGE_PROTO_OFFSET`).
+    pub(crate) shift: Option<Register>,
+}
+
+impl Translation {
+    /// Leaves the destination alone.
+    pub(crate) fn of_source(&self) -> bool {
+        matches!(self.kind, Translated::Source | Translated::Masquerade)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Translated {
+    Source,
+    Masquerade,
+    Destination,
+    /// To the address of the interface the packet came in by; of own packets to loopback.
+    Redirect,
+    /// To a transparent socket, with the packet unchanged.
+    Proxy,
+    /// Of the destination before routing and of own packets, else of the source (xt_NETMAP.c).
+    Network,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Logic {
+    And,
+    Or,
+    Xor,
 }
 
 /// Offset in bytes into the 64 bytes of registers.
@@ -139,16 +248,46 @@ pub(crate) enum Step {
         to: Register,
         destination: bool,
     },
-    /// Loads something nobody can know beforehand, or may end the rule.
+    Connection {
+        to: Register,
+        key: Connection,
+        reply: bool,
+    },
+    /// Loads something nobody can know beforehand, or may end the rule. What it is called.
     Load {
         to: Register,
         length: usize,
+        what: Cow<'static, str>,
     },
     Bitwise {
         from: Register,
         to: Register,
         mask: Vec<u8>,
         xor: Vec<u8>,
+    },
+    /// Of 32 bits each in the byte order of the computer, by fewer than 32, without carry between
+    /// words but for `length` above 4 (`nft_bitwise_eval_lshift`).
+    Shift {
+        from: Register,
+        to: Register,
+        length: usize,
+        left: bool,
+        bits: u32,
+    },
+    /// Two registers.
+    Combine {
+        from: Register,
+        other: Register,
+        to: Register,
+        length: usize,
+        how: Logic,
+    },
+    /// Turns the bytes of every `size` around, where the computer's order is not the network's.
+    Swap {
+        from: Register,
+        to: Register,
+        length: usize,
+        size: usize,
     },
     Compare {
         from: Register,
@@ -172,12 +311,20 @@ pub(crate) enum Step {
         value: Vec<u8>,
     },
     Verdict(Verdict),
+    /// Ends the chain's judgement with accept once the translation is set up.
+    Translate(Translation),
+    Set {
+        what: Setting,
+        from: Register,
+    },
+    /// Takes the packet out of connection tracking.
+    Untrack,
     /// An extension of iptables that could be read.
     Extension(Extension),
     /// Matches packets of unusual form only: those with a routing header. An ordinary packet goes on.
     Unusual,
-    /// May match or not.
-    Maybe,
+    /// May match or not: chance, rates, counts, clocks, and what is not understood. Its name.
+    Maybe(Cow<'static, str>),
     /// Changes nothing for us.
     Nothing,
     /// What it does is not known: any verdict is possible. Its name.
@@ -206,14 +353,12 @@ pub(crate) enum Verdict {
 /// Matches of iptables in the form of their structures (xt_*.h).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Extension {
-    /// Ranges of source and destination ports; which of them is negated.
-    Ports { source: Vec<(u16, u16)>, destination: Vec<(u16, u16)>, inverted: [bool; 2] },
     /// Source or destination port is in the list (multiport).
     AnyPort { source: bool, destination: bool, ports: Vec<(u16, u16)>, inverted: bool },
-    /// Mask of states, in nftables' bits; `None` for bits that nftables has not.
-    State { mask: u32, inverted: bool },
     /// Bit sets of `1 << RTN_…`; 0 asks nothing.
     AddressType { source: u16, destination: u16, inverted: [bool; 2] },
+    /// Asks for ports of a bridge. What it says of packets that cross none.
+    BridgePort { otherwise: bool },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -222,6 +367,8 @@ pub(crate) struct Set {
     pub(crate) intervals: bool,
     /// Filled by rules while packets pass.
     pub(crate) dynamic: bool,
+    /// Its elements go away by themselves.
+    pub(crate) timed: bool,
     /// Widths in bytes of the parts of a concatenated key as they lie in registers; empty for a
     /// plain key.
     pub(crate) parts: Vec<usize>,
@@ -229,7 +376,7 @@ pub(crate) struct Set {
     pub(crate) length: usize,
     pub(crate) elements: Vec<Element>,
     /// Applies where no element does.
-    pub(crate) otherwise: Option<Option<Verdict>>,
+    pub(crate) otherwise: Option<Value>,
     /// Something in it could not be read.
     pub(crate) partial: bool,
 }
@@ -238,6 +385,16 @@ pub(crate) struct Set {
 pub(crate) struct Element {
     pub(crate) first: Vec<u8>,
     pub(crate) last: Vec<u8>,
-    /// Of a verdict map.
-    pub(crate) verdict: Option<Verdict>,
+    pub(crate) value: Value,
+}
+
+/// What a map gives for an element.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Value {
+    /// Of a set that is no map, or of a map of objects.
+    #[default]
+    Nothing,
+    Verdict(Verdict),
+    /// What goes into the register.
+    Data(Vec<u8>),
 }

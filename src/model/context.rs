@@ -43,6 +43,12 @@ pub struct Namespace {
     pub translates: Option<bool>,
     /// The rules of nftables as the kernel told them; `Absent` where there are none.
     pub nftables: Fact<NftablesDump>,
+    /// The tables of legacy iptables; `Absent` where there are none.
+    #[serde(default)]
+    pub legacy: Fact<Vec<LegacyTable>>,
+    /// The IP sets; `Absent` where no rule looks into one.
+    #[serde(default)]
+    pub ipsets: Fact<IpsetDump>,
     /// `Unknown` when nobody may ask; then the addresses of `interfaces` must do.
     pub routes: Fact<Routes>,
     pub sysctls: Sysctls,
@@ -71,6 +77,26 @@ pub struct NftablesDump {
     pub sets: Text,
     /// Elements, one answer for each set that has some.
     pub elements: Vec<Text>,
+}
+
+/// A table of legacy iptables as getsockopt(2) told it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LegacyTable {
+    pub v6: bool,
+    pub name: Text,
+    /// `struct ipt_getinfo`
+    pub info: Text,
+    /// `struct ipt_entry` or `struct ip6t_entry`, one after the other.
+    pub entries: Text,
+}
+
+/// All IP sets as nfnetlink told them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct IpsetDump {
+    /// The answer to a list of all sets.
+    pub list: Text,
+    /// Names of the sets that rules look into, by the number that rules know them by.
+    pub names: Vec<(u16, Text)>,
 }
 
 named! {

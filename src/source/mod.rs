@@ -365,6 +365,20 @@ impl Source {
         found
     }
 
+    /// A table of legacy iptables in a network namespace: `struct ipt_getinfo` (84 bytes), then its
+    /// entries. Only tables that `net/ip_tables_names` tells may be asked for.
+    ///
+    /// # Errors
+    /// As [`Source::within`], socket(2) and getsockopt(2): `PermissionDenied` without CAP_NET_ADMIN.
+    pub fn legacy_table(&self, netns: u64, v6: bool, name: &str) -> io::Result<Vec<u8>> {
+        let kind = if v6 { "ip6tables" } else { "iptables" };
+        let place = record::plain_name(name.as_bytes());
+        self.answer(&format!("{kind}/{netns}/{place}"), || match self {
+            Self::Live(live) => live.host.within(netns, || imp::legacy_table(v6, name))?,
+            Self::Recorded(_) => Err(io::ErrorKind::NotFound.into()),
+        })
+    }
+
     /// Any other question. Asked live, and its answer recorded under `key` (a path of plain
     /// words); in a recording, the recorded answer.
     ///

@@ -29,6 +29,8 @@ mod reach;
 #[cfg(target_os = "linux")]
 mod ruled;
 #[cfg(target_os = "linux")]
+mod ruled_xt;
+#[cfg(target_os = "linux")]
 mod rules;
 #[cfg(target_os = "linux")]
 mod shapes;
@@ -64,6 +66,7 @@ fn main() -> std::process::ExitCode {
         reach::trials(),
         ruled::trials(),
         quoted::trials(),
+        ruled_xt::trials(),
         suggest::trials(),
         enrich::trials(),
         shapes::trials(),

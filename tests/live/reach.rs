@@ -14,8 +14,8 @@ use libtest_mimic::Trial;
 use sockwarden::firewall::{ask, expose};
 use sockwarden::model::sample::{Sample, interface};
 use sockwarden::model::{
-    Fact, FilterState, FrontEnd, Interface, InterfaceKind, NamespaceId, Path, Protocol, Reach, Snapshot,
-    SocketIndex, State, Verdict, Wants,
+    Exposure, Fact, FilterState, FrontEnd, Interface, InterfaceKind, NamespaceId, Path, Protocol, Reach,
+    Snapshot, SocketIndex, State, Verdict, Wants,
 };
 use sockwarden::source::{NetnsPlace, Source};
 
@@ -781,7 +781,9 @@ fn nftables_is_noticed() -> Outcome {
 fn legacy_is_noticed() -> Outcome {
     let snapshot =
         with_rules("iptables-legacy", &["-A", "INPUT", "-p", "tcp", "--dport", "80", "-j", "DROP"])?;
-    doubted(&snapshot)?;
+    // The listener stands on that port.
+    let closed = Exposure { reach: Reach::None, certain: true, paths: Vec::new() };
+    expect("exposure", snapshot.sockets[0].exposure.as_deref(), Some(&closed))?;
     let namespace = &snapshot.namespaces[0];
     expect("filter", namespace.filter.clone(), FilterState::Some(vec!["iptables: filter".into()]))?;
     expect("front ends", namespace.front_ends.clone(), vec![FrontEnd::IptablesLegacy])

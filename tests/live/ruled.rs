@@ -65,7 +65,7 @@ fn hardware(netns: &Netns, device: &str) -> Outcome<String> {
 }
 
 /// How many rulesets are tried: some seconds' worth at every landing.
-fn rounds() -> u64 {
+pub(crate) fn rounds() -> u64 {
     match std::env::var("SOCKWARDEN_TIER").as_deref() {
         Ok("long") => 2_000,
         Ok("soak") => 20_000,
@@ -82,13 +82,24 @@ struct Tried {
 }
 
 fn generated() -> Outcome {
+    against_the_kernel("nft", rounds(), &|host, seed| {
+        let ruleset = Generator::new(seed).ruleset();
+        Ok(load(host, &ruleset)?.then_some(ruleset))
+    })
+}
+
+/// Puts the ruleset of a number into a namespace; gives its text, or `None` where it was refused.
+pub(crate) type Load<'f> = &'f (dyn Fn(&Netns, u64) -> Outcome<Option<String>> + Sync);
+
+/// Compares every answer under every ruleset with the kernel's.
+pub(crate) fn against_the_kernel(program: &str, rounds: u64, load: Load<'_>) -> Outcome {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("SOCKWARDEN_SEED").unwrap_or(1);
-    let rounds = number("SOCKWARDEN_ROUNDS").unwrap_or_else(rounds);
+    let rounds = number("SOCKWARDEN_ROUNDS").unwrap_or(rounds);
     let next = AtomicU64::new(first);
     // Mostly they wait for packets that never come.
     let workers: Vec<Outcome<Tried>> = std::thread::scope(|scope| {
-        let work = || compare(&next, first + rounds);
+        let work = || compare(&next, first + rounds, load);
         let threads: Vec<_> = (0..WORKERS.min(rounds)).map(|_| scope.spawn(work)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
@@ -102,7 +113,7 @@ fn generated() -> Outcome {
         all.wrong.extend(tried.wrong);
     }
     let Tried { sum, refused, wrong } = all;
-    println!("{rounds} rulesets from seed {first}, {refused} refused by nft: {sum}");
+    println!("{rounds} rulesets from seed {first}, {refused} refused by {program}: {sum}");
     if !wrong.is_empty() {
         let some = wrong[..wrong.len().min(3)].join("\n\n");
         return Err(Stop::Fail(format!("{} rulesets: {some}", wrong.len())));
@@ -115,7 +126,7 @@ fn generated() -> Outcome {
 }
 
 /// Takes seeds until there are none left.
-fn compare(next: &AtomicU64, end: u64) -> Outcome<Tried> {
+fn compare(next: &AtomicU64, end: u64, load: Load<'_>) -> Outcome<Tried> {
     let bench = Bench::new(true, specs)?;
     settle(&bench.town)?;
     let verbose = std::env::var_os("SOCKWARDEN_DOUBTS").is_some();
@@ -125,11 +136,10 @@ fn compare(next: &AtomicU64, end: u64) -> Outcome<Tried> {
         if seed >= end {
             return Ok(tried);
         }
-        let ruleset = Generator(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1).ruleset();
-        if !load(&bench.town.host, &ruleset)? {
+        let Some(ruleset) = load(&bench.town.host, seed)? else {
             tried.refused += 1;
             continue;
-        }
+        };
         let (snapshot, found) = bench.look()?;
         let got_in = bench.ask_kernel(Duration::from_millis(250))?;
         match bench.judge(&snapshot, &found, &got_in, |_: &Spec, _: IpAddr| true) {
@@ -162,10 +172,14 @@ fn load(host: &Netns, ruleset: &str) -> Outcome<bool> {
 }
 
 /// Writes rulesets; the same number gives the same one.
-struct Generator(u64);
+pub(crate) struct Generator(u64);
 
 impl Generator {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         // xorshift64*
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -173,12 +187,12 @@ impl Generator {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
     }
 
-    fn pick<'t>(&mut self, list: &[&'t str]) -> &'t str {
+    pub(crate) fn pick<'t>(&mut self, list: &[&'t str]) -> &'t str {
         let index = self.below(list.len() as u64);
         list[usize::try_from(index).unwrap()]
     }
 
-    fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 

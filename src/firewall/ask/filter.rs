@@ -147,12 +147,6 @@ fn steers(expression: &[u8]) -> bool {
     }
 }
 
-/// Names of the tables that legacy iptables keeps (`/proc/net/ip_tables_names`).
-pub(super) fn legacy_tables(names: &[u8], program: &str) -> Vec<Text> {
-    let lines = names.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.map(|line| Text::from([program.as_bytes(), b": ", line].concat())).collect()
-}
-
 /// Interfaces of an `RTM_GETLINK` dump that have an XDP program.
 pub(super) fn xdp(links: &[u8]) -> Vec<Text> {
     const NEW_LINK: u16 = 16;

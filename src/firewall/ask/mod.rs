@@ -2,15 +2,16 @@
 //! translate, which addresses are ours, who can be answered. No ruleset is judged here.
 
 mod filter;
+mod legacy;
 mod routes;
 
-use std::io;
-
-use self::filter::{front_ends, legacy_tables, tables, traffic_control, translates, xdp};
+use self::filter::{front_ends, tables, traffic_control, translates, xdp};
 use super::netlink::{dump_request, request};
 use super::ranges::Family;
-use super::read::set_requests;
-use crate::model::{Fact, FilterState, FrontEnd, Namespace, NftablesDump, Routes, Snapshot, Text};
+use super::read::{decode, set_requests};
+use crate::model::{
+    Fact, FilterState, FrontEnd, IpsetDump, LegacyTable, Namespace, NftablesDump, Routes, Snapshot, Text,
+};
 use crate::source::{NetlinkError, Source};
 
 const NETLINK_ROUTE: u32 = 0;
@@ -25,6 +26,8 @@ pub fn ask(snapshot: &mut Snapshot, source: &Source) {
         namespace.translates = found.translates;
         namespace.front_ends = found.front_ends;
         namespace.nftables = found.nftables;
+        namespace.legacy = found.legacy;
+        namespace.ipsets = found.ipsets;
         namespace.routes = ask_routes(source, namespace.inode);
     }
 }
@@ -34,6 +37,8 @@ struct Asked {
     translates: Option<bool>,
     front_ends: Vec<FrontEnd>,
     nftables: Fact<NftablesDump>,
+    legacy: Fact<Vec<LegacyTable>>,
+    ipsets: Fact<IpsetDump>,
 }
 
 impl Asked {
@@ -45,6 +50,8 @@ impl Asked {
                 translates: None,
                 front_ends: Vec::new(),
                 nftables: Fact::Unknown,
+                legacy: Fact::Unknown,
+                ipsets: Fact::Unknown,
             },
         }
     }
@@ -76,20 +83,12 @@ impl Asked {
         let mut keepers = front_ends(&nft_tables, chains);
         let mut found: Vec<Text> = nft_tables.iter().map(filter::Table::label).collect();
         let mut steers = translates(rules);
-        for (file, program) in [("net/ip_tables_names", "iptables"), ("net/ip6_tables_names", "ip6tables")] {
-            let names = match source.netns_file(netns, file) {
-                Ok(names) => legacy_tables(&names, program),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-                Err(error) => return Err(format!("{file}: {error}")),
-            };
-            if !names.is_empty() {
-                keepers.insert(FrontEnd::IptablesLegacy);
-            }
-            // TPROXY stands in mangle.
-            steers |= names
-                .iter()
-                .any(|name| name.as_bytes().ends_with(b": nat") || name.as_bytes().ends_with(b": mangle"));
-            found.extend(names);
+        let legacy = legacy::tables(source, netns)?;
+        let ipsets = legacy::ipsets(source, netns, &nftables, &legacy)?;
+        if !legacy.is_empty() {
+            keepers.insert(FrontEnd::IptablesLegacy);
+            steers |= decode(None, &legacy, ipsets.as_ref()).is_none_or(|rules| rules.steers());
+            found.extend(legacy.iter().map(legacy::label));
         }
         if keepers.contains(&FrontEnd::IptablesLegacy) && namespace.own && ufw_is_on(source) {
             keepers.insert(FrontEnd::Ufw);
@@ -100,7 +99,14 @@ impl Asked {
         found.extend(bpf);
         let filter = if found.is_empty() { FilterState::None } else { FilterState::Some(found) };
         let nftables = if nft_tables.is_empty() { Fact::Absent } else { Fact::Known(nftables) };
-        Ok(Self { filter, translates: Some(steers), front_ends: keepers.into_iter().collect(), nftables })
+        Ok(Self {
+            filter,
+            translates: Some(steers),
+            front_ends: keepers.into_iter().collect(),
+            nftables,
+            legacy: if legacy.is_empty() { Fact::Absent } else { Fact::Known(legacy) },
+            ipsets: ipsets.into(),
+        })
     }
 }
 

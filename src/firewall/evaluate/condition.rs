@@ -222,35 +222,14 @@ impl Walk<'_> {
         let ports = |list: &[(u16, u16)]| {
             Ranges::new(list.iter().map(|(first, last)| ((*first).into(), (*last).into())).collect())
         };
-        let everything = |list: &[(u16, u16)]| list == [(0, u16::MAX)];
         let mut conditions: Vec<(Condition, bool)> = Vec::new();
         match extension {
-            Extension::Ports { source, destination, inverted } => {
-                for (list, destination, inverted) in
-                    [(source, false, inverted[0]), (destination, true, inverted[1])]
-                {
-                    if everything(list) && !inverted {
-                        continue;
-                    }
-                    let ours = destination != self.reply && self.has_ports();
-                    let one =
-                        if ours { self.within(Side::Port, ports(list), true) } else { Condition::Maybe };
-                    conditions.push((one, inverted));
-                }
-            }
             Extension::AnyPort { source, destination, ports: list, inverted } => {
                 let ours = *destination != self.reply && *source == self.reply && self.has_ports();
                 let one = if ours { self.within(Side::Port, ports(list), true) } else { Condition::Maybe };
                 conditions.push((one, *inverted));
             }
-            Extension::State { mask, inverted } => {
-                let one = match self.state().map(|state| mask & state != 0) {
-                    None => Condition::Maybe,
-                    Some(true) => Condition::Always,
-                    Some(false) => Condition::Never,
-                };
-                conditions.push((one, *inverted));
-            }
+            Extension::BridgePort { otherwise } => conditions.push((self.bridge_port(*otherwise), false)),
             Extension::AddressType { source, destination, inverted } => {
                 for (bits, destination, inverted) in
                     [(*source, false, inverted[0]), (*destination, true, inverted[1])]

@@ -5,7 +5,7 @@ use super::step::Byte;
 use super::{Fate, MOST_BLOCKS, Walk};
 use crate::firewall::ranges::Ranges;
 use crate::firewall::region::Region;
-use crate::firewall::ruleset::{Set, Table};
+use crate::firewall::ruleset::{Set, Table, Value};
 
 impl<'a> Walk<'a> {
     /// Which packets have their key in a set.
@@ -96,17 +96,19 @@ impl<'a> Walk<'a> {
             let (inside, outside) =
                 split(rest, &self.element(set, key, &element.first, &element.last), false);
             rest = outside;
-            match &element.verdict {
-                Some(verdict) if !inside.is_empty() => {
+            match &element.value {
+                Value::Verdict(verdict) if !inside.is_empty() => {
                     onward.add(self.verdict(table, verdict, inside, fate, returned, depth));
                 }
-                Some(_) => {}
-                None => self.lost = true,
+                Value::Verdict(_) => {}
+                Value::Nothing | Value::Data(_) => self.lost = true,
             }
         }
         match &set.otherwise {
-            Some(Some(verdict)) => onward.add(self.verdict(table, verdict, rest, fate, returned, depth)),
-            Some(None) => self.lost = true,
+            Some(Value::Verdict(verdict)) => {
+                onward.add(self.verdict(table, verdict, rest, fate, returned, depth))
+            }
+            Some(Value::Nothing | Value::Data(_)) => self.lost = true,
             None => fate.rest.add(rest),
         }
         onward

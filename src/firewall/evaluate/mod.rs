@@ -3,7 +3,9 @@
 //! certain to get in only where it is in the first and not in the second, and certain not to where
 //! it is not in the first.
 
+mod arithmetic;
 mod condition;
+mod connection;
 mod member;
 mod record;
 mod step;
@@ -255,13 +257,18 @@ impl<'a> Walk<'a> {
                 break;
             }
             let condition = match step {
-                Step::Nothing => continue,
+                // Marks and zones are told once for the whole ruleset.
+                Step::Nothing | Step::Set { .. } | Step::Untrack => continue,
                 Step::Payload { .. }
                 | Step::Meta { .. }
                 | Step::CtState { .. }
                 | Step::AddressType { .. }
                 | Step::Load { .. }
+                | Step::Connection { .. }
                 | Step::Bitwise { .. }
+                | Step::Shift { .. }
+                | Step::Combine { .. }
+                | Step::Swap { .. }
                 | Step::Constant { .. } => match self.load(step, &mut registers) {
                     true => continue,
                     false => Condition::Maybe,
@@ -272,7 +279,7 @@ impl<'a> Walk<'a> {
                     spared.get_or_insert_with(|| (fate.dropped.clone(), so_far));
                     continue;
                 }
-                Step::Maybe => Condition::Maybe,
+                Step::Maybe(_) => Condition::Maybe,
                 Step::Compare { from, how, value } => {
                     self.compare(bytes(&registers, *from, value.len()), *how, value)
                 }
@@ -289,6 +296,11 @@ impl<'a> Walk<'a> {
                 }
                 Step::Verdict(verdict) => {
                     here = self.verdict(table, verdict, here, fate, returned, depth);
+                    continue;
+                }
+                Step::Translate(translation) if translation.of_source() => {
+                    fate.accepted.add(here);
+                    here = Region::default();
                     continue;
                 }
                 Step::Lookup { from, set, inverted, to } => {
@@ -310,7 +322,7 @@ impl<'a> Walk<'a> {
                     }
                     continue;
                 }
-                Step::Unknown(_) => {
+                Step::Translate(_) | Step::Unknown(_) => {
                     registers.fill(Byte::Unknown);
                     self.decided(true, &here);
                     self.decided(false, &here);

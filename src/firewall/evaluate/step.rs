@@ -1,5 +1,6 @@
 //! What the expressions of a rule leave in the registers.
 
+use super::arithmetic::calculate;
 use super::{Packet, Tracking, Walk};
 use crate::firewall::place::Side as GateSide;
 use crate::firewall::ranges::Family;
@@ -61,7 +62,15 @@ impl Walk<'_> {
                 put(registers, *to, &known);
                 true
             }
-            Step::Load { to, length } => {
+            Step::Connection { to, key, reply } => {
+                put(registers, *to, &self.connection(*key, *reply));
+                true
+            }
+            Step::Shift { .. } | Step::Combine { .. } | Step::Swap { .. } => {
+                calculate(step, registers);
+                true
+            }
+            Step::Load { to, length, .. } => {
                 put(registers, *to, &vec![Byte::Unknown; *length]);
                 false
             }
@@ -71,7 +80,10 @@ impl Walk<'_> {
             | Step::Verdict(_)
             | Step::Extension(_)
             | Step::Unusual
-            | Step::Maybe
+            | Step::Maybe(_)
+            | Step::Translate(_)
+            | Step::Set { .. }
+            | Step::Untrack
             | Step::Nothing
             | Step::Unknown(_) => false,
         }
@@ -189,6 +201,10 @@ impl Walk<'_> {
             Meta::OifName if loopback => name(self.gate.name.as_bytes()),
             // An answer leaves by whatever its route says.
             Meta::Oif => vec![Byte::Unknown; 4],
+            // A transport with connections takes no frame that was meant for others (`tcp_v4_rcv`,
+            // `sctp_rcv`); a datagram may come in any.
+            Meta::PacketType if matches!(self.question.protocol, Some(6 | 132)) => known(&[0]),
+            Meta::PacketType => vec![Byte::Unknown],
             Meta::OifName | Meta::Other => vec![Byte::Unknown; 16],
         }
     }

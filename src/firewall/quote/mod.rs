@@ -12,7 +12,7 @@ use super::evaluate::Decider;
 use super::netlink::{attribute, attributes, big_u64, messages, text};
 use super::place::Place;
 use super::read::decode;
-use super::ruleset::{Ruleset, Table, TableFamily};
+use super::ruleset::{Origin, Ruleset, Table, TableFamily};
 use super::ways::Reason;
 use crate::model::{Evidence, Interface, Namespace, NamespaceId, Text};
 
@@ -39,7 +39,8 @@ pub(super) fn evidence(
 
 /// Every rule of nftables in a namespace that can be written without the help of nft(8).
 pub fn quotations(namespace: &Namespace) -> Vec<Evidence> {
-    let Some(ruleset) = namespace.nftables.known().and_then(decode) else { return Vec::new() };
+    let rules = namespace.nftables.known().and_then(|dump| decode(Some(dump), &[], None));
+    let Some(ruleset) = rules else { return Vec::new() };
     let scribe = Scribe::new(namespace, &ruleset, None);
     let each = |(number, table): (usize, &Table)| {
         let rules = table
@@ -109,8 +110,10 @@ impl<'a> Scribe<'a> {
                 let handle = attribute(attributes, 3).and_then(big_u64)?;
                 wanted.as_ref().is_none_or(|wanted| wanted.contains(&handle)).then_some(())?;
                 let (family, name) = (family_of(*body.first()?)?, text(attribute(attributes, 1)?));
-                let table =
-                    ruleset.tables.iter().position(|each| each.family == family && each.name == name)?;
+                let mut tables = ruleset.tables.iter();
+                let table = tables.position(|each| {
+                    each.origin == Origin::Nftables && each.family == family && each.name == name
+                })?;
                 Some((table, handle))
             };
             if let Some(key) = handle() {
@@ -125,15 +128,16 @@ impl<'a> Scribe<'a> {
         }
     }
 
-    /// `inet filter/input`
+    /// `inet filter/input`, `iptables filter/INPUT`
     fn place(&self, decider: &Decider) -> String {
         let chain = String::from_utf8_lossy(&decider.chain);
-        match self.ruleset.tables.get(decider.table) {
-            Some(table) => {
-                format!("{} {}/{chain}", family_name(table.family), String::from_utf8_lossy(&table.name))
-            }
-            None => chain.into_owned(),
-        }
+        let Some(table) = self.ruleset.tables.get(decider.table) else { return chain.into_owned() };
+        let keeper = match (table.origin, table.family) {
+            (Origin::Nftables, family) => family_name(family),
+            (Origin::Legacy, TableFamily::Ip6) => "ip6tables",
+            (Origin::Legacy, _) => "iptables",
+        };
+        format!("{keeper} {}/{chain}", String::from_utf8_lossy(&table.name))
     }
 
     fn quote(&self, decider: &Decider) -> Evidence {
@@ -153,6 +157,10 @@ impl<'a> Scribe<'a> {
     fn policy(&self, decider: &Decider) -> Option<Text> {
         let table = self.ruleset.tables.get(decider.table)?;
         let base = table.chains.get(&decider.chain)?.base.as_ref()?;
+        if table.origin == Origin::Legacy {
+            let policy = if base.drop_policy { "DROP" } else { "ACCEPT" };
+            return Some(Text::from(format!("-P {} {policy}", String::from_utf8_lossy(&decider.chain))));
+        }
         Some(Text::from(base::write(table.family, base)?))
     }
 

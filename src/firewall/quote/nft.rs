@@ -10,7 +10,7 @@ use super::kind::{Interfaces, Kind, mask_bits};
 use super::left::{Known, Layer, Left, address_type, connection, family_word, field, meta, names_protocol};
 use super::statement;
 use crate::firewall::netlink::{attribute, attributes, big_u32, text};
-use crate::firewall::ruleset::{Set, Table, TableFamily, Verdict};
+use crate::firewall::ruleset::{Set, Table, TableFamily, Value, Verdict};
 
 /// More elements than this of a set without a name are not written out.
 const MOST_ELEMENTS: usize = 200;
@@ -417,7 +417,11 @@ impl Writer<'_> {
                 at += left.width.next_multiple_of(4);
             }
             let key = parts.join(" . ");
-            Some(if map { format!("{key} : {}", decision(element.verdict.as_ref()?)?) } else { key })
+            Some(match &element.value {
+                Value::Verdict(verdict) if map => format!("{key} : {}", decision(verdict)?),
+                Value::Nothing if !map => key,
+                Value::Nothing | Value::Verdict(_) | Value::Data(_) => return None,
+            })
         });
         Some(format!("{{ {} }}", each.collect::<Option<Vec<_>>>()?.join(", ")))
     }

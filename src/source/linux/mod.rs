@@ -8,11 +8,13 @@ mod mounts;
 mod process;
 mod root;
 mod subscribe;
+mod xtables;
 
 pub(crate) use ask::ask_socket;
 pub(crate) use process::{Dir, LinkBuffer};
 pub(crate) use root::RootDir;
 pub(crate) use subscribe::Subscription;
+pub(crate) use xtables::table as legacy_table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
