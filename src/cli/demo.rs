@@ -81,7 +81,7 @@ fn perform(args: Args) -> anyhow::Result<Exit> {
     let selection =
         subject.select(&scope, |seen| seen.owners().any(|owner| owner.process.pid != std::process::id()));
     let (report, question) = (subject.report_on(&selection), scope.question());
-    let rows = session.rule_rows(&rules);
+    let rows = session.rows_asked(&rules);
     let view = subject.view(&report, &selection, &question, &rows);
     session.console.answer(|out| {
         if format == Format::Human {

@@ -41,7 +41,7 @@ impl Judged {
         let mut subject = session.look(&scope, scope.wants(Wants::EVERYTHING))?;
         session.judge(&mut subject, &rules)?;
         let selection = subject.select(&scope, wanted);
-        let (report, rows) = (subject.report_on(&selection), session.rule_rows(&rules));
+        let (report, rows) = (subject.report_on(&selection), session.rows_asked(&rules));
         let question = Question { protocols, ..scope.question() };
         Ok(Self { session, rules, subject, selection, strict: scope.strict, report, question, rows })
     }
@@ -81,10 +81,21 @@ impl Session {
 
     /// The rules as outputs know them.
     pub(crate) fn rule_rows(&self, rules: &RuleSet) -> Vec<RuleRow> {
+        self.tell_overrides(rules);
+        rules.rules().map(row).collect()
+    }
+
+    /// Those that this machine gave a reason to ask: services of which it has neither the port nor
+    /// the program stay uncompiled.
+    pub(crate) fn rows_asked(&self, rules: &RuleSet) -> Vec<RuleRow> {
+        self.tell_overrides(rules);
+        rules.asked().map(row).collect()
+    }
+
+    fn tell_overrides(&self, rules: &RuleSet) {
         for each in rules.overrides() {
             self.console.notice(&format!("{} stands in for the rule {}", each.file, each.rule));
         }
-        rules.rules().map(row).collect()
     }
 }
 

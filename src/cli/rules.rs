@@ -1,19 +1,22 @@
 //! `rules list|show|test|lint|schema`: the rules themselves.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand, ValueHint};
 
-use super::args::{Answer, Ground, Manner, forms};
+use super::args::{Answer, Ground, Manner, Sight, forms};
 use super::console::Console;
 use super::errors::{Faults, Usage, nearest};
 use super::exit::Exit;
+use super::filter::explanation;
 use super::judging::row;
 use super::session::Session;
 use super::settings::Settings;
-use crate::model::counted;
+use super::target::Target;
+use crate::model::{Wants, counted};
 use crate::output::{self, Clean, Format};
-use crate::rules::{RuleSet, Uncovered, json_schema, service_schema};
+use crate::rules::{RuleSet, Uncovered, draft, json_schema, service_schema};
 
 #[derive(ClapArgs, Debug)]
 pub(crate) struct Args {
@@ -31,6 +34,8 @@ enum Command {
     Test(Folder),
     /// Look for what is not wrong but could be better
     Lint(Folder),
+    /// Start a rule from a running socket
+    New(New),
     /// JSON Schema of a rule file, for editors
     Schema {
         /// Of the short form for a service
@@ -73,12 +78,27 @@ struct Folder {
     manner: Manner,
 }
 
+#[derive(ClapArgs, Debug)]
+#[command(after_help = explanation())]
+struct New {
+    /// 8080, tcp/8080, 127.0.0.1:8080, [::1]:8080, pid:42, or filter words
+    #[arg(value_name = "TARGET", required = true)]
+    target: Vec<OsString>,
+    #[command(flatten)]
+    sight: Sight,
+    #[command(flatten)]
+    ground: Ground,
+    #[command(flatten)]
+    manner: Manner,
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     match args.command {
         Command::List(args) => list(&args),
         Command::Show(args) => show(&args),
         Command::Test(args) => test(&args),
         Command::Lint(args) => lint(&args),
+        Command::New(args) => new(&args),
         Command::Schema { service } => schema(service),
     }
 }
@@ -157,6 +177,27 @@ fn lint(args: &Folder) -> anyhow::Result<Exit> {
         advice => output::problems(out, advice, &session.console.style),
     })?;
     Ok(if advice.is_empty() { Exit::Clean } else { Exit::Findings })
+}
+
+/// The first socket that the target names and that a service can be made of.
+fn new(args: &New) -> anyhow::Result<Exit> {
+    let target = Target::parse(&args.target)?;
+    let session = Session::open(&args.manner, &args.ground)?;
+    let scope = session.sight(&args.sight);
+    let subject = session.look(&scope, scope.wants(Wants::EVERYTHING))?;
+    let selection = subject.select(&scope, |seen| target.matches(seen));
+    let mut refused = None;
+    for at in selection {
+        match draft(subject.snapshot.observe(at)) {
+            Ok(text) => {
+                // As it is, to be saved as a file: what is not plain text is not in it.
+                session.console.answer(|out| out.write_all(text.as_bytes()))?;
+                return Ok(Exit::Clean);
+            }
+            Err(why) => refused = refused.or(Some(why)),
+        }
+    }
+    Err(Usage::new(refused.unwrap_or_else(|| "no socket is that".to_owned())).into())
 }
 
 fn schema(service: bool) -> anyhow::Result<Exit> {

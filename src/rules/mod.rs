@@ -6,6 +6,7 @@
 mod compile;
 mod condition;
 mod describe;
+mod draft;
 mod evidence;
 mod example;
 mod explain;
@@ -30,6 +31,7 @@ mod verdict;
 mod verify;
 
 pub use compile::{Rule, rule as compile};
+pub use draft::draft;
 pub use explain::{Explained, Outcome};
 pub use json_schema::{json_schema, service_schema};
 pub use load::Override;
@@ -61,6 +63,11 @@ impl RuleSet {
     /// In the order of their ids. Compiles all of them; `ids` and `len` do not.
     pub fn rules(&self) -> impl ExactSizeIterator<Item = &Rule> {
         self.slots.iter().map(Slot::rule)
+    }
+
+    /// The rules that some socket gave a reason to ask, and all that are no shipped service.
+    pub fn asked(&self) -> impl Iterator<Item = &Rule> {
+        self.slots.iter().filter_map(Slot::compiled)
     }
 
     /// The names of all rules, in order.

@@ -35,6 +35,10 @@ impl Slot {
         self.later.map_or_else(|| self.rule().file.as_str(), |(file, _, _)| file)
     }
 
+    pub(super) fn compiled(&self) -> Option<&Rule> {
+        self.rule.get()
+    }
+
     /// # Panics
     /// If a shipped rule is faulty, which the test `tests/suite/rules.rs` rules out.
     pub(super) fn rule(&self) -> &Rule {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sockwarden::model::Problem;
+use sockwarden::model::sample::Sample;
+use sockwarden::model::{Fact, Problem, Protocol, Reach, Role, SocketIndex, State};
 use sockwarden::output::{Style, problems};
-use sockwarden::rules::{RuleSet, compile, json_schema, service_schema};
+use sockwarden::rules::{RuleSet, compile, draft, json_schema, service_schema};
 
 fn text(found: &[Problem]) -> String {
     let mut out = Vec::new();
@@ -122,6 +123,32 @@ fn the_pages_are_those_of_the_rules() {
         let committed = fs::read_to_string(folder.join(name)).unwrap();
         assert!(committed == *text, "docs/rules/{name} is old: {advice}");
     }
+}
+
+#[test]
+fn a_rule_made_from_a_running_socket_passes_at_once() {
+    let mut sample = Sample::new();
+    sample.process(50, "/usr/bin/python3.11").cmdline =
+        Fact::Known(["python3", "/srv/we[i]rd.py", "--password", "secret"].map(Into::into).to_vec());
+    sample.process(51, "/opt/x/serv*er").unit = Fact::Known("x.service".into());
+    sample.listener("0.0.0.0:8000", Reach::Internet, &[50]);
+    sample.listener("127.0.0.1:7000", Reach::Host, &[51]);
+    sample.socket(Protocol::Udp, State::Unconnected, "0.0.0.0:99", &[51]).role = Role::Receiver;
+    sample.socket(Protocol::Unix, State::Listen, "/run/x.sock", &[51]);
+    for index in 0..3 {
+        let text = draft(sample.snapshot.observe(SocketIndex(index))).unwrap();
+        assert!(!text.contains("secret"), "{text}");
+        let rule = compile("rules/a-rule.toml", text.as_str().into(), false)
+            .unwrap_or_else(|found| panic!("{}\n{text}", self::text(&found)));
+        let set = RuleSet::from(vec![rule]);
+        let verified = set.verify();
+        assert!(verified.failures.is_empty(), "{}\n{text}", self::text(&verified.failures));
+        assert!(verified.uncovered.is_empty(), "{text}");
+        assert!(set.lint().is_empty(), "{}\n{text}", self::text(&set.lint()));
+        let (_, undecided) = set.check(&sample.snapshot);
+        assert!(undecided.is_empty());
+    }
+    assert!(draft(sample.snapshot.observe(SocketIndex(3))).unwrap_err().contains("unix socket"));
 }
 
 fn errors(source: &str) -> String {

@@ -5,7 +5,7 @@ mod examples;
 mod expand;
 mod fix;
 mod sensitivity;
-mod text;
+pub(super) mod text;
 
 pub(super) use examples::made;
 pub(super) use sensitivity::{ALL as SENSITIVITIES, CLASSES};

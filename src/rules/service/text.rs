@@ -3,7 +3,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Text in quotes, on one line.
-pub(super) fn quote(text: &str) -> String {
+pub(in crate::rules) fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -19,7 +19,7 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// `["a", "b"]`
-pub(super) fn list(texts: &[String]) -> String {
+pub(in crate::rules) fn list(texts: &[String]) -> String {
     let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
     format!("[{}]", quoted.join(", "))
 }
