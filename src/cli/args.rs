@@ -56,6 +56,13 @@ pub(crate) struct Sight {
     /// this machine
     #[arg(long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath, help_heading = "View")]
     pub(crate) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) breadth: Breadth,
+}
+
+/// How much of it.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Breadth {
     /// Network namespaces to look into: all or current
     #[arg(long, value_name = "WHICH", help_heading = "View",
           value_parser = PossibleValuesParser::new(["all", "current"]), hide_possible_values = true)]

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
 
-use super::args::{Answer, Sight, forms};
+use super::args::{Answer, Breadth, Sight, forms};
 use super::errors::Usage;
 use super::exit::{Exit, Threshold};
 use super::interrupt::Pending;
@@ -72,7 +72,8 @@ fn perform(args: Args) -> anyhow::Result<Exit> {
     let session = Session::with(&args.answer.manner, Settings::default());
     let _pending = demo::folder().map(|folder| Pending::new(move || drop(std::fs::remove_dir_all(folder))));
     let stage = Stage::open().map_err(|refusal| told(&refusal))?;
-    let scope = session.sight(&Sight { netns: Some("current".to_owned()), ..Sight::default() });
+    let breadth = Breadth { netns: Some("current".to_owned()), ..Breadth::default() };
+    let scope = session.sight(&Sight { breadth, ..Sight::default() });
     let rules = RuleSet::builtin();
     let mut subject = session.look(&scope, scope.wants(Wants::EVERYTHING))?;
     session.judge(&mut subject, &rules)?;

@@ -8,7 +8,7 @@ use super::errors::Faults;
 use super::exit::{Exit, Threshold};
 use super::session::{Session, Subject};
 use crate::finding::{Finding, Remedy, Report, Suppressions};
-use crate::model::{Observation, Protocol, Reach, SocketIndex, Wants, counted};
+use crate::model::{Asking, Inquiry, Observation, Protocol, Reach, SocketIndex, Wants, counted};
 use crate::output::{Explained, Outcome, Question, RuleRow, Trace, View};
 use crate::rules::{self, Rule, RuleSet};
 use crate::{firewall, scan};
@@ -48,6 +48,14 @@ impl Judged {
 
     pub(crate) fn view(&self) -> View<'_> {
         self.subject.view(&self.report, &self.selection, &self.question, &self.rows)
+    }
+
+    /// What the rules and the firewall say of each selected socket.
+    pub(crate) fn explain(&mut self, asking: Option<&Asking>) -> Vec<Explained> {
+        let upstream = self.session.settings.upstream();
+        let inquiries = firewall::inquire(&mut self.subject.snapshot, &self.selection, upstream, asking);
+        let sockets = self.selection.iter().zip(inquiries);
+        sockets.map(|(&socket, inquiry)| self.subject.explain(socket, inquiry, &self.rules)).collect()
     }
 
     pub(crate) fn end(&self, threshold: Option<Threshold>) -> Exit {
@@ -100,17 +108,11 @@ impl Session {
 }
 
 impl Subject {
-    /// What the rules and the firewall say of each selected socket.
-    pub(crate) fn explain(&self, selection: &[SocketIndex], rules: &RuleSet) -> Vec<Explained> {
-        selection
-            .iter()
-            .map(|&socket| {
-                let seen = self.snapshot.observe(socket);
-                let reach = seen.socket.exposure.as_ref().map(|exposure| exposure.reach);
-                let rules = rules.explain(seen).into_iter().map(|each| trace(each, reach)).collect();
-                Explained { socket, rules, remedies: self.remedies(socket) }
-            })
-            .collect()
+    fn explain(&self, socket: SocketIndex, inquiry: Inquiry, rules: &RuleSet) -> Explained {
+        let seen = self.snapshot.observe(socket);
+        let reach = seen.socket.exposure.as_ref().map(|exposure| exposure.reach);
+        let rules = rules.explain(seen).into_iter().map(|each| trace(each, reach)).collect();
+        Explained { socket, inquiry, rules, remedies: self.remedies(socket) }
     }
 
     /// Those of the findings about this socket, then what closes it whatever it is; each once.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod asking;
 mod audit;
 mod bug;
 mod config;

@@ -70,15 +70,15 @@ impl Session {
     }
 
     pub(crate) fn sight(&self, sight: &Sight) -> Scope {
-        let netns = sight.netns.as_deref().or_else(|| self.settings.get("scan.netns"));
+        let netns = sight.breadth.netns.as_deref().or_else(|| self.settings.get("scan.netns"));
         let recorded = sight.from.as_deref().is_some_and(kept_current_alone);
-        if recorded && sight.netns.as_deref().is_some_and(|asked| asked != CURRENT) {
+        if recorded && sight.breadth.netns.as_deref().is_some_and(|asked| asked != CURRENT) {
             self.console.notice("the recording was made with --netns current: there is no more in it");
         }
         Scope {
             from: sight.from.clone(),
             own_namespace_only: recorded || netns == Some(CURRENT),
-            strict: sight.strict || self.settings.get("scan.strict") == Some("true"),
+            strict: sight.breadth.strict || self.settings.get("scan.strict") == Some("true"),
         }
     }
 

@@ -76,7 +76,7 @@ fn untold() -> Exposure {
 }
 
 /// What can come in to a socket from somebody new.
-enum Receives {
+pub(super) enum Receives {
     Nothing,
     /// From this computer only, without addresses.
     Locally(Reach),
@@ -85,7 +85,7 @@ enum Receives {
     Network(Bind, Option<u16>),
 }
 
-fn receives(socket: &Socket) -> Receives {
+pub(super) fn receives(socket: &Socket) -> Receives {
     let receiver = matches!(socket.role, Role::Listener | Role::Receiver);
     match socket.protocol {
         Protocol::Packet | Protocol::Netlink | Protocol::Xdp | Protocol::Alg | Protocol::Key => {
@@ -171,14 +171,14 @@ fn network(socket: &Socket, transport: Transport, dual: bool) -> Receives {
 
 /// What the rules of a namespace make of everything that comes to one of its gates: one walk for
 /// all listeners.
-type Verdicts = BTreeMap<(NamespaceId, usize, Question), Rc<Judged>>;
+pub(super) type Verdicts = BTreeMap<(NamespaceId, usize, Question), Rc<Judged>>;
 
 /// The rules that decided anything, each with its index in the evidence.
 #[derive(Default)]
-struct Reasons(BTreeMap<Reason, u32>);
+pub(super) struct Reasons(BTreeMap<Reason, u32>);
 
 impl Reasons {
-    fn index(&mut self, reason: &Reason) -> u32 {
+    pub(super) fn index(&mut self, reason: &Reason) -> u32 {
         let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         match self.0.get(reason) {
             Some(index) => *index,
@@ -186,7 +186,7 @@ impl Reasons {
         }
     }
 
-    fn in_order(&self) -> Vec<&Reason> {
+    pub(super) fn in_order(&self) -> Vec<&Reason> {
         let mut all: Vec<(&Reason, u32)> = self.0.iter().map(|(reason, index)| (reason, *index)).collect();
         all.sort_unstable_by_key(|(_, index)| *index);
         all.into_iter().map(|(reason, _)| reason).collect()
@@ -194,7 +194,7 @@ impl Reasons {
 }
 
 /// The ways in to all sockets of one namespace that are bound alike; only the port is missing.
-struct Shape {
+pub(super) struct Shape {
     products: Vec<Product>,
     reach: Reach,
     certain: bool,
@@ -215,7 +215,7 @@ struct Product {
 }
 
 impl Shape {
-    fn new(
+    pub(super) fn new(
         places: &[Option<Place>],
         namespaces: &[Namespace],
         netns: NamespaceId,
@@ -300,7 +300,20 @@ impl Shape {
         Self { products, reach, certain: false, filtered: None }
     }
 
-    fn exposure(&self, port: Option<u16>, reasons: &mut Reasons) -> Exposure {
+    /// The rules that let somebody in by a way that is no loopback, each once.
+    pub(super) fn reasons(&self) -> Vec<Reason> {
+        let mut found: Vec<Reason> = Vec::new();
+        for product in self.products.iter().filter(|each| each.reach > Reach::Host) {
+            for reason in &product.because {
+                if !found.contains(reason) {
+                    found.push(reason.clone());
+                }
+            }
+        }
+        found
+    }
+
+    pub(super) fn exposure(&self, port: Option<u16>, reasons: &mut Reasons) -> Exposure {
         let has_ports = port.is_some();
         // Where there are no ports, there is no other port either.
         let told = self.products.iter().filter(|each| has_ports || each.ports != Ports::Others);

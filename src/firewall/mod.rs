@@ -6,6 +6,7 @@ mod ask;
 mod evaluate;
 mod expose;
 pub mod generation;
+mod inquiry;
 mod netlink;
 mod place;
 mod quote;
@@ -19,6 +20,7 @@ mod ways;
 
 pub use ask::ask;
 pub use expose::expose;
+pub use inquiry::inquire;
 pub use quote::quotations;
 
 pub(crate) use crate::model::{classes, ranges};

@@ -8,6 +8,7 @@ mod context;
 mod excerpt;
 mod exposure;
 mod fact;
+mod inquiry;
 mod problem;
 mod process;
 pub(crate) mod ranges;
@@ -24,6 +25,7 @@ pub use context::{
 };
 pub use exposure::{Access, Entry, Evidence, Exposure, Path, Reach, Users, Verdict};
 pub use fact::Fact;
+pub use inquiry::{Answer, Asked, Asking, Closer, Closing, Inquiry, Refusal};
 pub use problem::Problem;
 pub use process::{Ancestor, ExeState, Holder, How, Process, ProcessId, Stdio};
 pub use snapshot::{Gap, GapId, Observation, Owner, Snapshot, Wants};

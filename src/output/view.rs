@@ -2,7 +2,7 @@
 
 use crate::finding::{Change, Confidence, Remedy, Report, Severity};
 use crate::model::{
-    FilterState, Gap, Host, NamespaceId, Observation, Protocol, Reach, Snapshot, SocketIndex,
+    FilterState, Gap, Host, Inquiry, NamespaceId, Observation, Protocol, Reach, Snapshot, SocketIndex,
 };
 
 /// How an answer is written. Not every answer has every form.
@@ -280,6 +280,8 @@ pub enum Outcome {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Explained {
     pub socket: SocketIndex,
+    /// What keeps whom out, and what else would.
+    pub inquiry: Inquiry,
     pub rules: Vec<Trace>,
     /// What would close it, narrowest first.
     pub remedies: Vec<Remedy>,

@@ -38,6 +38,8 @@ mod shapes;
 mod suggest;
 #[cfg(target_os = "linux")]
 mod watch;
+#[cfg(target_os = "linux")]
+mod whys;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
@@ -47,6 +49,7 @@ fn main() -> std::process::ExitCode {
         blind::makers(),
         churn::makers(),
         enrich::makers(),
+        whys::makers(),
         shapes::makers(),
         watch::makers(),
         // one line a module
@@ -68,6 +71,7 @@ fn main() -> std::process::ExitCode {
         quoted::trials(),
         ruled_xt::trials(),
         suggest::trials(),
+        whys::trials(),
         enrich::trials(),
         shapes::trials(),
         watch::trials(),

@@ -1,6 +1,7 @@
 //! Text for a person: on a terminal it fits the terminal, in a pipe nothing is shortened. Names
 //! of other programs reach it only through `model::Text` or `Clean`.
 
+mod asked;
 mod audit;
 mod event;
 

@@ -7,7 +7,7 @@ use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
 use crate::model::classes::Classes;
 use crate::model::ranges::{Family, Ranges};
-use crate::model::{AddrRange, Namespace, Path, Verdict};
+use crate::model::{AddrRange, Entry, Namespace, Path, PortRange, Refusal, Verdict};
 use crate::output::{Clean, View};
 
 /// Items that are named before the rest is counted.
@@ -18,15 +18,33 @@ const NETWORKS: usize = 3;
 /// Each way in, with the rules that let it in. `exactly`: as products of sets, as JSON has them;
 /// else in the words of people, ways that differ only in where they lead to as one.
 pub(super) fn ways(view: &View<'_>, paths: &[Path], exactly: bool) -> Vec<String> {
+    told(paths.iter().map(|path| Way::new(view, path, exactly)), exactly)
+}
+
+/// What does not get in, in the same words, with the rules that say so.
+pub(super) fn shut(view: &View<'_>, refused: &[Refusal], exactly: bool) -> Vec<String> {
+    told(refused.iter().map(|each| Way::shut(view, each, exactly)), exactly)
+}
+
+/// Those that differ only in where they lead to are one, then those that differ only in where they
+/// come in.
+fn told(ways: impl Iterator<Item = Way>, exactly: bool) -> Vec<String> {
     let mut found: Vec<Way> = Vec::new();
-    for path in paths {
-        let way = Way::new(view, path, exactly);
+    for way in ways {
         match found.iter_mut().find(|known| !exactly && known.key() == way.key()) {
             Some(known) => known.to.extend(way.to),
             None => found.push(way),
         }
     }
-    found.iter().map(|way| way.told(exactly)).collect()
+    let mut joined: Vec<Way> = Vec::new();
+    for mut way in found {
+        way.to.sort_unstable();
+        match joined.iter_mut().find(|known| !exactly && known.alike(&way)) {
+            Some(known) => known.interfaces = format!("{}, {}", known.interfaces, way.interfaces),
+            None => joined.push(way),
+        }
+    }
+    joined.iter().map(|way| way.told(exactly)).collect()
 }
 
 struct Way {
@@ -41,21 +59,36 @@ struct Way {
 
 impl Way {
     fn new(view: &View<'_>, path: &Path, exactly: bool) -> Self {
-        let namespace = view.snapshot.namespace(path.entry.netns);
-        let evidence = path.because.iter().filter_map(|at| view.snapshot.evidence.get(*at as usize));
+        let verdict = match path.verdict {
+            Verdict::Accept => "in through",
+            Verdict::Unknown => "perhaps in through",
+        };
+        let Path { entry, destinations, ports, sources, because, .. } = path;
+        Self::of(view, verdict, (entry, destinations, ports.as_deref(), sources), because, exactly)
+    }
+
+    fn shut(view: &View<'_>, refused: &Refusal, exactly: bool) -> Self {
+        let Refusal { entry, destinations, ports, sources, because } = refused;
+        Self::of(view, "through", (entry, destinations, ports.as_deref(), sources), because, exactly)
+    }
+
+    fn of(
+        view: &View<'_>,
+        verdict: &'static str,
+        (entry, destinations, ports, sources): (&Entry, &[AddrRange], Option<&[PortRange]>, &[AddrRange]),
+        because: &[u32],
+        exactly: bool,
+    ) -> Self {
+        let namespace = view.snapshot.namespace(entry.netns);
         let because: Vec<String> =
-            evidence.map(|each| format!("; {}: {}", Clean(&each.place), each.text)).collect();
-        let family = path.destinations.first().map(|range| Family::of(range.first));
+            because.iter().filter_map(|at| Some(format!("; {}", rule(view, *at)?))).collect();
         Self {
-            family,
-            verdict: match path.verdict {
-                Verdict::Accept => "in",
-                Verdict::Unknown => "perhaps in",
-            },
-            interfaces: all(&path.entry.interfaces),
-            from: if exactly { all(&path.sources) } else { senders(&path.sources, namespace) },
-            to: path.destinations.clone(),
-            ports: path.ports.as_ref().map_or_else(String::new, |ports| format!(" port {}", all(ports))),
+            family: destinations.first().map(|range| Family::of(range.first)),
+            verdict,
+            interfaces: all(&entry.interfaces),
+            from: if exactly { all(sources) } else { senders(sources, namespace) },
+            to: destinations.to_vec(),
+            ports: ports.map_or_else(String::new, |ports| format!(" port {}", all(ports))),
             because: because.concat(),
         }
     }
@@ -65,11 +98,25 @@ impl Way {
         (self.family, [self.verdict, &self.interfaces, &self.from, &self.ports, &self.because])
     }
 
+    /// In all but the interface.
+    fn alike(&self, other: &Self) -> bool {
+        let (mine, theirs) = (self.key(), other.key());
+        let but = |[verdict, _, from, ports, because]: [_; 5]| [verdict, from, ports, because];
+        mine.0 == theirs.0 && but(mine.1) == but(theirs.1) && self.to == other.to
+    }
+
     fn told(&self, exactly: bool) -> String {
         let Self { verdict, interfaces, from, ports, because, .. } = self;
         let to = if exactly { all(&self.to) } else { destinations(&self.to) };
-        format!("{verdict} through {interfaces}: {from} to {to}{ports}{because}")
+        format!("{verdict} {interfaces}: {from} to {to}{ports}{because}")
     }
+}
+
+/// A rule by place, handle and words.
+fn rule(view: &View<'_>, at: u32) -> Option<String> {
+    let each = view.snapshot.evidence.get(at as usize)?;
+    let handle = each.handle.map_or_else(String::new, |handle| format!(" handle {handle}"));
+    Some(format!("{}{handle}: {}", Clean(&each.place), each.text))
 }
 
 fn all<T: ToString>(items: &[T]) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
+use super::asked::{asked, inquiry};
 use super::audit::{field, place, remedy};
 use super::paint::{self, Painted, bold, faint};
 use super::screens;
@@ -57,7 +58,11 @@ fn screen(out: &mut dyn Write, view: &View<'_>, explained: &Explained, style: &S
         field(out, style, "peer", &format!("{}, {}", place(&other), cells::who(&other)))?;
     }
     held_by(out, &each, style)?;
+    if let Some(answer) = &explained.inquiry.asked {
+        return asked(out, view, (&each, answer), style);
+    }
     reached_from(out, view, &each, style)?;
+    inquiry(out, view, &explained.inquiry, style)?;
     let findings = view.report.findings.iter().filter(|finding| finding.sockets.contains(&explained.socket));
     for finding in findings {
         let severity = Painted {

@@ -3,8 +3,8 @@
 use proptest::prelude::{Strategy, any, prop_assert, proptest};
 use serde_json::Value;
 use sockwarden::finding::{ChangeKind, Finding, Report, Severity};
-use sockwarden::model::harmless;
 use sockwarden::model::sample::Sample;
+use sockwarden::model::{Inquiry, harmless};
 use sockwarden::output::{
     self, Column, Event, Explained, Format, ListOptions, Outcome, Style, Trace, What, Why,
 };
@@ -77,6 +77,10 @@ fn every_text(bytes: &[u8], style: Style) -> BTreeMap<String, String> {
         .into_iter()
         .map(|socket| Explained {
             socket,
+            inquiry: Inquiry {
+                asked: super::inquiry(bytes.into()).asked.filter(|_| socket.0 % 2 == 0),
+                ..super::inquiry(bytes.into())
+            },
             rules: vec![Trace {
                 rule: "r".into(),
                 title: String::from_utf8_lossy(bytes).into_owned(),

@@ -235,6 +235,9 @@ fn why_tells_holder_ways_rules_and_remedies() {
       of     unit redis.service, package redis-server
       reach  internet
       way    in through eth0: everybody to any address port 6379
+      shut   through eth0: 198.51.100.0/24 to 203.0.113.5 port 6379; inet filter/input handle 7: tcp dport 80 accept
+      if     the rule at inet filter/input handle 7 were absent: fewer could, reach lan
+      if     it were bound to loopback: closed to all but this computer
       CRITICAL redis-server takes commands on 0.0.0.0:6379 from the internet [redis-exposed]
       near   root-listener would say more if user = root; here redis
       ?      undecided, for want of process.exe: deleted-binary

@@ -4,8 +4,8 @@ use serde_json::Value;
 use sockwarden::finding::{ChangeKind, Confidence, Report, Severity};
 use sockwarden::model::sample::Sample;
 use sockwarden::model::{
-    ExeState, FrontEnd, Gap, How, InterfaceKind, NamespaceId, OwnerGap, Protocol, Reach, Role, SocketIndex,
-    SocketType, State, Verdict,
+    Answer, Closer, ExeState, FrontEnd, Gap, How, InterfaceKind, NamespaceId, OwnerGap, Protocol, Reach,
+    Role, SocketIndex, SocketType, State, Verdict,
 };
 use sockwarden::output::{self, Format, ListOptions, Question, Tried, View};
 use std::collections::BTreeSet;
@@ -160,6 +160,8 @@ fn the_schema_enumerates_every_value() {
     assert_eq!(listed("how"), names(How::ALL, How::name));
     assert_eq!(listed("reach"), names(Reach::ALL, Reach::name));
     assert_eq!(listed("verdict"), names(Verdict::ALL, Verdict::name));
+    assert_eq!(listed("closer"), names(Closer::ALL, Closer::name));
+    assert_eq!(listed("answer"), names(Answer::ALL, Answer::name));
     assert_eq!(listed("severity"), names(Severity::ALL, Severity::name));
     assert_eq!(listed("confidence"), names(Confidence::ALL, Confidence::name));
     assert_eq!(listed("change"), names(ChangeKind::ALL, ChangeKind::name));

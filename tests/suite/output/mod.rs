@@ -13,8 +13,8 @@ use sockwarden::finding::{
 };
 use sockwarden::model::sample::{Sample, endpoint};
 use sockwarden::model::{
-    Access, Container, Evidence, ExeState, Fact, Gap, OwnerGap, Protocol, Reach, SocketIndex, State, Text,
-    Users,
+    Access, AddrRange, Answer, Asked, Closer, Closing, Container, Entry, Evidence, ExeState, Fact, Gap,
+    Inquiry, NamespaceId, OwnerGap, PortRange, Protocol, Reach, Refusal, SocketIndex, State, Text, Users,
 };
 use sockwarden::output::{
     self, Ability, Column, Comparison, Disagreement, Examination, Explained, Format, ListOptions, Outcome,
@@ -217,7 +217,41 @@ pub(crate) fn explained() -> Vec<Explained> {
         trace("deleted-binary", Outcome::Undecided { fields: vec!["process.exe".into()] }),
         trace("root-listener", Outcome::NearMiss { condition: "user = root".into(), found: "redis".into() }),
     ];
-    vec![Explained { socket: SocketIndex(0), rules, remedies: vec![remedy()] }]
+    let inquiry = Inquiry { asked: None, ..inquiry("eth0".into()) };
+    vec![Explained { socket: SocketIndex(0), inquiry, rules, remedies: vec![remedy()] }]
+}
+
+/// A network that is kept out, what would close the rest, and one source of it.
+pub(crate) fn inquiry(interface: Text) -> Inquiry {
+    let network: AddrRange = "198.51.100.0/24".parse::<ipnet::IpNet>().unwrap().into();
+    let refusal = Refusal {
+        entry: Entry { netns: NamespaceId(0), interfaces: vec![interface.clone()] },
+        destinations: vec!["203.0.113.5/32".parse::<ipnet::IpNet>().unwrap().into()],
+        ports: Some(vec![PortRange { first: 6379, last: 6379 }]),
+        sources: vec![network],
+        because: vec![0],
+    };
+    let closing = |by, evidence: &[u32], reach, closes| Closing {
+        by,
+        evidence: evidence.to_vec(),
+        reach,
+        certain: true,
+        closes,
+    };
+    Inquiry {
+        refused: vec![refusal.clone()],
+        closing: vec![
+            closing(Closer::Absent, &[0], Reach::Lan, false),
+            closing(Closer::Loopback, &[], Reach::Host, true),
+        ],
+        asked: Some(Asked {
+            sources: Some(network),
+            interface: Some(interface),
+            answer: Answer::No,
+            paths: Vec::new(),
+            refused: vec![refusal],
+        }),
+    }
 }
 
 pub(crate) fn why(sample: &Sample, format: Format, sockets: &[Explained]) -> String {

@@ -3,6 +3,7 @@
 
 mod change;
 mod document;
+mod inquiry;
 mod report;
 mod screens;
 mod snapshot;

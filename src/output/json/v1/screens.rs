@@ -2,12 +2,15 @@
 
 use std::io;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
 use super::document::Document;
+use super::inquiry;
 use super::report::{self, FindingV1, HostV1, RemedyV1};
 use super::socket::{Each, Ids, Pairs, Shown, SocketV1, time};
 use crate::finding::ChangeKind;
+use crate::model::Snapshot;
 use crate::output::{
     Ability, Comparison, Disagreement, Examination, Explained, Outcome, RuleRow, Trace, View, Why,
 };
@@ -17,24 +20,22 @@ pub(super) fn why(document: &mut Document<'_>, view: &View<'_>, why: &Why<'_>) -
     document.field("target", why.target)?;
     document.field("free", &(why.takeable && why.sockets.is_empty()))?;
     report::sockets(document, view)?;
-    document.list("explained", why.sockets.iter().map(|explained| ExplainedV1::new(&ids, explained)))?;
+    document
+        .list("explained", why.sockets.iter().map(|explained| ExplainedV1(&ids, view.snapshot, explained)))?;
     report::findings(document, view)
 }
 
-#[derive(Serialize)]
-struct ExplainedV1<'s> {
-    socket: String,
-    rules: Vec<TraceV1<'s>>,
-    remedies: Vec<RemedyV1<'s>>,
-}
+struct ExplainedV1<'s>(&'s Ids<'s>, &'s Snapshot, &'s Explained);
 
-impl<'s> ExplainedV1<'s> {
-    fn new(ids: &Ids<'_>, explained: &'s Explained) -> Self {
-        Self {
-            socket: ids.of(explained.socket).to_string(),
-            rules: explained.rules.iter().map(TraceV1::from).collect(),
-            remedies: explained.remedies.iter().map(RemedyV1::from).collect(),
-        }
+impl Serialize for ExplainedV1<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(ids, snapshot, explained) = self;
+        let mut object = serializer.serialize_struct("explained", 6)?;
+        object.serialize_field("socket", &ids.of(explained.socket).to_string())?;
+        inquiry::fields(&mut object, snapshot, &explained.inquiry)?;
+        object.serialize_field("rules", &Each(&explained.rules, TraceV1::from))?;
+        object.serialize_field("remedies", &Each(&explained.remedies, RemedyV1::from))?;
+        object.end()
     }
 }
 

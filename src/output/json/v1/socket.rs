@@ -50,10 +50,10 @@ fn texts(list: &[Text]) -> impl Serialize {
 }
 
 /// Bytes of the fields that are not UTF-8, as hex; nothing where all are.
-struct Raw<'t>(Vec<(Cow<'static, str>, &'t Text)>);
+pub(super) struct Raw<'t>(Vec<(Cow<'static, str>, &'t Text)>);
 
 impl<'t> Raw<'t> {
-    fn of(fields: impl IntoIterator<Item = (&'static str, Option<&'t Text>)>) -> Self {
+    pub(super) fn of(fields: impl IntoIterator<Item = (&'static str, Option<&'t Text>)>) -> Self {
         let bad = |text: &&Text| text.as_str().is_none();
         let found =
             fields.into_iter().filter_map(|(name, text)| Some((Cow::Borrowed(name), text.filter(bad)?)));
@@ -65,7 +65,7 @@ impl<'t> Raw<'t> {
         self.0.extend(bad.map(|(at, text)| (Cow::Owned(format!("{name}.{at}")), text)));
     }
 
-    fn write<S: serde::ser::SerializeStruct>(&self, object: &mut S) -> Result<(), S::Error> {
+    pub(super) fn write<S: serde::ser::SerializeStruct>(&self, object: &mut S) -> Result<(), S::Error> {
         if self.0.is_empty() {
             return Ok(());
         }
@@ -399,7 +399,7 @@ impl Serialize for ExposureV1<'_> {
     }
 }
 
-struct PathV1<'s>(&'s Snapshot, &'s Path);
+pub(super) struct PathV1<'s>(pub(super) &'s Snapshot, pub(super) &'s Path);
 
 impl Serialize for PathV1<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -419,7 +419,7 @@ impl Serialize for PathV1<'_> {
     }
 }
 
-struct EntryV1<'s>(u64, &'s [Text]);
+pub(super) struct EntryV1<'s>(pub(super) u64, pub(super) &'s [Text]);
 
 impl Serialize for EntryV1<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -434,7 +434,7 @@ impl Serialize for EntryV1<'_> {
 }
 
 /// A number, or "a-b".
-struct PortV1<'s>(&'s crate::model::PortRange);
+pub(super) struct PortV1<'s>(pub(super) &'s crate::model::PortRange);
 
 impl Serialize for PortV1<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

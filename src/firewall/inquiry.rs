@@ -1,0 +1,422 @@
+//! What `why` asks: which rule keeps whom out, and what would close the ways that are open. Every
+//! answer is found by judging again, never by looking at a rule alone.
+
+use std::collections::BTreeMap;
+
+use super::expose::{Reasons, Receives, Shape, Verdicts, receives};
+use super::place::{Place, Side};
+use super::quote;
+use super::region::{Block, Region};
+use super::ways::{Bind, Bound, Reason};
+use crate::model::ranges::{Family, Ranges};
+use crate::model::{
+    AddrRange, Answer, Asked, Asking, Closer, Closing, Entry, Exposure, Inquiry, NamespaceId, Path,
+    PortRange, Reach, Refusal, Snapshot, SocketIndex, Text, Upstream, Verdict,
+};
+
+/// So many rules of one socket are tried without.
+const MOST_TRIED: usize = 8;
+/// So many sockets are inquired into: who asks about more gets no screen of it anyway.
+const MOST_SOCKETS: usize = 100;
+
+/// Answers for each of `sockets`, in their order; the rules they name go into the snapshot's evidence.
+pub fn inquire(
+    snapshot: &mut Snapshot,
+    sockets: &[SocketIndex],
+    upstream: Option<Upstream>,
+    asking: Option<&Asking>,
+) -> Vec<Inquiry> {
+    let places = || -> Vec<Option<Place>> {
+        snapshot.namespaces.iter().map(|each| Place::new(each, &snapshot.host, upstream)).collect()
+    };
+    let mut open = places();
+    for place in open.iter_mut().flatten().filter(|place| place.rules.is_some()) {
+        place.rules = None;
+    }
+    let mut inquirer = Inquirer {
+        snapshot: &*snapshot,
+        places: places(),
+        open,
+        judged: Verdicts::default(),
+        reasons: Reasons::default(),
+    };
+    let mut found: Vec<Inquiry> = sockets
+        .iter()
+        .enumerate()
+        .map(|(number, &index)| match receives(&inquirer.snapshot.sockets[index.0 as usize]) {
+            Receives::Network(bind, port) if number < MOST_SOCKETS => {
+                inquirer.about(index, bind, port, asking)
+            }
+            Receives::Network(..) | Receives::Nothing | Receives::Locally(_) | Receives::Untold => {
+                Inquiry::default()
+            }
+        })
+        .collect();
+    let Inquirer { places, reasons, .. } = inquirer;
+    let quoted = quote::evidence(&snapshot.namespaces, &places, &reasons.in_order());
+    let mut known: BTreeMap<_, u32> = BTreeMap::new();
+    for (index, each) in snapshot.evidence.iter().enumerate() {
+        let key = (each.place.clone(), each.handle, each.text.clone());
+        known.entry(key).or_insert(u32::try_from(index).unwrap_or(u32::MAX));
+    }
+    let mut indices = Vec::with_capacity(quoted.len());
+    for each in quoted {
+        let next = u32::try_from(snapshot.evidence.len()).unwrap_or(u32::MAX);
+        let index = *known.entry((each.place.clone(), each.handle, each.text.clone())).or_insert(next);
+        if index == next {
+            snapshot.evidence.push(each);
+        }
+        indices.push(index);
+    }
+    for inquiry in &mut found {
+        renumber(inquiry, &indices);
+    }
+    found
+}
+
+/// From the numbers of this inquiry to those of the snapshot.
+fn renumber(inquiry: &mut Inquiry, indices: &[u32]) {
+    let asked = inquiry.asked.iter_mut();
+    let lists = asked.flat_map(|asked| {
+        let paths = asked.paths.iter_mut().map(|path| &mut path.because);
+        paths.chain(asked.refused.iter_mut().map(|each| &mut each.because))
+    });
+    let refused = inquiry.refused.iter_mut().map(|each| &mut each.because);
+    let closing = inquiry.closing.iter_mut().map(|each| &mut each.evidence);
+    for index in lists.chain(refused).chain(closing).flatten() {
+        *index = indices.get(*index as usize).copied().unwrap_or(u32::MAX);
+    }
+}
+
+struct Inquirer<'s> {
+    snapshot: &'s Snapshot,
+    places: Vec<Option<Place>>,
+    /// The same, with rules that were read left out.
+    open: Vec<Option<Place>>,
+    judged: Verdicts,
+    reasons: Reasons,
+}
+
+impl Inquirer<'_> {
+    fn about(
+        &mut self,
+        index: SocketIndex,
+        bind: Bind,
+        port: Option<u16>,
+        asking: Option<&Asking>,
+    ) -> Inquiry {
+        let netns = self.snapshot.sockets[index.0 as usize].netns;
+        let namespaces = &self.snapshot.namespaces;
+        let shape = Shape::new(&self.places, namespaces, netns, &bind, port, &mut self.judged);
+        let now = shape.exposure(port, &mut self.reasons);
+        let free = Shape::new(&self.open, namespaces, netns, &bind, port, &mut Verdicts::default());
+        let free = free.exposure(port, &mut Reasons::default());
+        let refused = self.refused(&now, &free, port);
+        let asked = asking.map(|asking| asked(asking, &now, &refused));
+        let closing = match asking {
+            None => self.closing(netns, &bind, port, &now, &shape.reasons()),
+            Some(_) => Vec::new(),
+        };
+        Inquiry { refused, closing, asked }
+    }
+
+    /// What is in `free` and in no path of `now`, with the rule that met it first.
+    fn refused(&mut self, now: &Exposure, free: &Exposure, port: Option<u16>) -> Vec<Refusal> {
+        let mut rows: Vec<(Option<Reason>, Entry, Family, [Ranges; 2])> = Vec::new();
+        for path in &free.paths {
+            let Some(family) = family_of(path) else { continue };
+            for interface in &path.entry.interfaces {
+                let same = |other: &&Path| {
+                    other.entry.netns == path.entry.netns && other.entry.interfaces.contains(interface)
+                };
+                let mut left = Region(vec![block(path, family, port)]);
+                for other in now.paths.iter().filter(same).filter(|other| family_of(other) == Some(family)) {
+                    left = left.minus_block(&block(other, family, port));
+                }
+                for (reason, Block([sources, destinations, _])) in
+                    self.attributed(path.entry.netns, interface, family, left.disjoint())
+                {
+                    let entry = Entry { netns: path.entry.netns, interfaces: vec![interface.clone()] };
+                    rows.push((reason, entry, family, [sources, destinations]));
+                }
+            }
+        }
+        let mut found: Vec<Refusal> = Vec::new();
+        for (reason, entry, family, [sources, destinations]) in joined(rows) {
+            let because = reason.iter().map(|reason| self.reasons.index(reason)).collect();
+            found.push(Refusal {
+                entry,
+                destinations: family.addresses(&destinations),
+                ports: port.map(|port| vec![PortRange { first: port, last: port }]),
+                sources: family.addresses(&sources),
+                because,
+            });
+        }
+        found
+    }
+
+    /// Parts a closed region by who dropped it.
+    fn attributed(
+        &self,
+        netns: NamespaceId,
+        interface: &Text,
+        family: Family,
+        mut left: Region,
+    ) -> Vec<(Option<Reason>, Block)> {
+        let mut found = Vec::new();
+        let place = self.places.get(netns.0 as usize).and_then(Option::as_ref);
+        let gate = place.and_then(|place| place.gates.iter().position(|gate| gate.name == *interface));
+        let judged = self.judged.iter().filter(|((at, number, question), _)| {
+            *at == netns && Some(*number) == gate && question.family == family
+        });
+        for decision in judged.flat_map(|(_, judged)| &judged.decisions).filter(|each| !each.accepts) {
+            if left.is_empty() {
+                break;
+            }
+            for piece in &decision.region.0 {
+                let mine = left.and(piece);
+                if mine.is_empty() {
+                    continue;
+                }
+                left = left.minus_block(piece);
+                let reason = (netns, decision.decider.clone());
+                found.extend(mine.0.into_iter().map(|block| (Some(reason.clone()), block)));
+            }
+        }
+        found.extend(left.0.into_iter().map(|block| (None, block)));
+        found
+    }
+
+    /// Each rule that lets somebody from outside in is taken away and everything judged again; so is a
+    /// bind to loopback.
+    fn closing(
+        &mut self,
+        netns: NamespaceId,
+        bind: &Bind,
+        port: Option<u16>,
+        now: &Exposure,
+        reasons: &[Reason],
+    ) -> Vec<Closing> {
+        if self.outside(now).is_empty() {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        let tried: Vec<Reason> = reasons.iter().take(MOST_TRIED).cloned().collect();
+        for reason in &tried {
+            let then = self.without(std::slice::from_ref(reason), netns, bind, port);
+            let by = if reason.1.handle.is_some() { Closer::Absent } else { Closer::Policy };
+            found.extend(self.compared(now, &then, by, std::slice::from_ref(reason)));
+        }
+        if tried.len() > 1 && !found.iter().any(|each| each.closes) {
+            let rules: Vec<Reason> =
+                tried.iter().filter(|(_, decider)| decider.handle.is_some()).cloned().collect();
+            let then = self.without(&rules, netns, bind, port);
+            let all = self.compared(now, &then, Closer::Absent, &rules);
+            found.extend(all.filter(|each| each.closes && rules.len() > 1));
+        }
+        let then = {
+            let namespaces = &self.snapshot.namespaces;
+            let near = on_loopback(bind);
+            let shape = Shape::new(&self.places, namespaces, netns, &near, port, &mut Verdicts::default());
+            shape.exposure(port, &mut Reasons::default())
+        };
+        found.extend(self.compared(now, &then, Closer::Loopback, &[]));
+        found
+    }
+
+    /// Who could reach it if these rules were not there, and these policies dropped.
+    fn without(
+        &mut self,
+        reasons: &[Reason],
+        netns: NamespaceId,
+        bind: &Bind,
+        port: Option<u16>,
+    ) -> Exposure {
+        let mut kept = Vec::new();
+        for (at, decider) in reasons {
+            let place = self.places.get_mut(at.0 as usize).and_then(Option::as_mut);
+            let Some(rules) = place.and_then(|place| place.rules.as_mut()) else { continue };
+            kept.push((*at, rules.clone()));
+            let table = rules.tables.get_mut(decider.table);
+            let Some(chain) = table.and_then(|table| table.chains.get_mut(&decider.chain)) else { continue };
+            match (decider.handle, &mut chain.base) {
+                (Some(handle), _) => chain.rules.retain(|rule| rule.handle != handle),
+                (None, Some(base)) => base.drop_policy = true,
+                (None, None) => {}
+            }
+        }
+        let namespaces = &self.snapshot.namespaces;
+        let shape = Shape::new(&self.places, namespaces, netns, bind, port, &mut Verdicts::default());
+        let then = shape.exposure(port, &mut Reasons::default());
+        // Backwards, so that the first copy of a namespace's rules is the last to come back.
+        for (at, rules) in kept.into_iter().rev() {
+            if let Some(place) = self.places.get_mut(at.0 as usize).and_then(Option::as_mut) {
+                place.rules = Some(rules);
+            }
+        }
+        then
+    }
+
+    /// `None` where it would keep nobody out, or let others in.
+    fn compared(
+        &mut self,
+        now: &Exposure,
+        then: &Exposure,
+        by: Closer,
+        reasons: &[Reason],
+    ) -> Option<Closing> {
+        let (before, after) = (self.outside(now), self.outside(then));
+        let fewer = after
+            .iter()
+            .all(|(gate, region)| before.get(gate).is_some_and(|before| region.minus(before).is_empty()));
+        let gone = before.iter().any(|(gate, region)| match after.get(gate) {
+            Some(after) => !region.minus(after).is_empty(),
+            None => true,
+        });
+        (fewer && gone).then(|| Closing {
+            by,
+            evidence: reasons.iter().map(|reason| self.reasons.index(reason)).collect(),
+            reach: then.reach,
+            certain: then.certain,
+            closes: after.is_empty(),
+        })
+    }
+
+    /// What comes in from anywhere but this computer's own programs, by interface.
+    fn outside(&self, exposure: &Exposure) -> BTreeMap<Gate, Region> {
+        let mut found: BTreeMap<Gate, Region> = BTreeMap::new();
+        for path in &exposure.paths {
+            let place = self.places.get(path.entry.netns.0 as usize).and_then(Option::as_ref);
+            let gate =
+                |name: &Text| place?.gates.iter().find(|gate| gate.name == *name).map(|gate| gate.side);
+            let Some(family) = family_of(path) else { continue };
+            for name in path.entry.interfaces.iter().filter(|name| gate(name) != Some(Side::Loopback)) {
+                let region = found.entry((path.entry.netns, name.clone(), family)).or_default();
+                region.add(Region(vec![block(path, family, None)]));
+            }
+        }
+        found
+    }
+}
+
+/// Where packets of a family come in.
+type Gate = (NamespaceId, Text, Family);
+
+/// The loopback address of its family instead of all.
+fn on_loopback(bind: &Bind) -> Bind {
+    let mut near = *bind;
+    if bind.bound[Family::V6 as usize].is_some() {
+        near.bound = [None, Some(Bound::One(std::net::Ipv6Addr::LOCALHOST.into()))];
+    } else {
+        near.bound = [Some(Bound::One(std::net::Ipv4Addr::LOCALHOST.into())), None];
+    }
+    near
+}
+
+fn family_of(path: &Path) -> Option<Family> {
+    path.destinations.first().map(|range| Family::of(range.first))
+}
+
+/// A path as a set of packets, to one port or to all.
+fn block(path: &Path, family: Family, port: Option<u16>) -> Block {
+    let port = port.map_or((0, u16::MAX.into()), |port| (port.into(), port.into()));
+    let mine = match &path.ports {
+        Some(ports) => {
+            Ranges::new(ports.iter().map(|range| (range.first.into(), range.last.into())).collect())
+        }
+        None => Ranges::new(vec![port]),
+    };
+    let ports = mine.and(&Ranges::new(vec![port]));
+    Block([family.pick(&path.sources), family.pick(&path.destinations), ports])
+}
+
+type Row = (Option<Reason>, Entry, Family, [Ranges; 2]);
+
+/// Rows of one rule that differ in one thing only are one.
+fn joined(rows: Vec<Row>) -> Vec<Row> {
+    let mut found: Vec<Row> = Vec::new();
+    for row in rows {
+        let (reason, entry, family, [sources, destinations]) = &row;
+        let twin = found.iter_mut().find(|(known, place, kind, sides)| {
+            let same = known == reason && place.netns == entry.netns && kind == family;
+            let alike =
+                [place.interfaces == entry.interfaces, sides[0] == *sources, sides[1] == *destinations];
+            same && alike.iter().filter(|alike| **alike).count() >= 2
+        });
+        match twin {
+            Some((_, place, _, sides)) => {
+                for name in &entry.interfaces {
+                    if !place.interfaces.contains(name) {
+                        place.interfaces.push(name.clone());
+                    }
+                }
+                *sides = [sides[0].union(sources), sides[1].union(destinations)];
+            }
+            None => found.push(row),
+        }
+    }
+    found
+}
+
+/// What comes of the sources that were asked for.
+fn asked(asking: &Asking, now: &Exposure, refused: &[Refusal]) -> Asked {
+    let here = |entry: &Entry| asking.interface.as_ref().is_none_or(|name| entry.interfaces.contains(name));
+    let narrowed = |sources: &[AddrRange]| -> Option<Vec<AddrRange>> {
+        let Some(range) = asking.sources else { return Some(sources.to_vec()) };
+        let family = Family::of(range.first);
+        let both = family.pick(sources).and(&family.pick([&range]));
+        (!both.is_empty()).then(|| family.addresses(&both))
+    };
+    let entry = |entry: &Entry| Entry {
+        netns: entry.netns,
+        interfaces: match &asking.interface {
+            Some(name) => vec![name.clone()],
+            None => entry.interfaces.clone(),
+        },
+    };
+    let paths: Vec<Path> = now
+        .paths
+        .iter()
+        .filter(|path| here(&path.entry))
+        .filter_map(|path| {
+            Some(Path { entry: entry(&path.entry), sources: narrowed(&path.sources)?, ..path.clone() })
+        })
+        .collect();
+    let refused: Vec<Refusal> = refused
+        .iter()
+        .filter(|each| here(&each.entry))
+        .filter_map(|each| {
+            Some(Refusal { entry: entry(&each.entry), sources: narrowed(&each.sources)?, ..each.clone() })
+        })
+        .collect();
+    Asked {
+        answer: answer(asking, now, &paths, &refused),
+        sources: asking.sources,
+        interface: asking.interface.clone(),
+        paths,
+        refused,
+    }
+}
+
+fn answer(asking: &Asking, now: &Exposure, paths: &[Path], refused: &[Refusal]) -> Answer {
+    let certain = paths.iter().filter(|path| path.verdict == Verdict::Accept);
+    let all_in = match asking.sources {
+        Some(range) => {
+            let family = Family::of(range.first);
+            let sum =
+                certain.clone().fold(Ranges::default(), |sum, path| sum.union(&family.pick(&path.sources)));
+            family.pick([&range]).minus(&sum).is_empty()
+        }
+        None => refused.is_empty() && paths.iter().all(|path| path.verdict == Verdict::Accept),
+    };
+    let some_in = certain.clone().next().is_some();
+    if all_in && some_in {
+        Answer::Yes
+    } else if some_in {
+        Answer::Partly
+    } else if !paths.is_empty() || now.reach == Reach::Unknown {
+        Answer::Unknown
+    } else {
+        Answer::No
+    }
+}
