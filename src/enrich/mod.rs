@@ -19,6 +19,7 @@ pub mod package;
 mod portable;
 mod process;
 pub mod record;
+pub mod rpm;
 pub mod unit_file;
 pub mod user;
 mod world;
@@ -150,7 +151,7 @@ const UNITS: Kind = Kind {
 const RPM: Kind = Kind {
     id: "packages-rpm",
     what: "packages of some programs",
-    why: "the data base of rpm is read by rpm alone, and no program is run to ask it",
+    why: "rpm's data base is of a kind before rpm 4.16 (Berkeley DB, ndb), which rpm alone reads",
     remedy: Some("rpm -qf PATH"),
 };
 const PACKAGES: Kind = Kind {
@@ -233,17 +234,16 @@ fn packages(snapshot: &mut Snapshot, looks: &[Look], worlds: &mut Worlds<'_>) {
         entry.processes.push(at);
     }
     for Wanted { world, paths, processes } in wanted.into_values() {
-        let root = worlds.root(world).map_err(Unread::Failed);
-        let found = root.and_then(|root| package::packages(root, &paths));
+        let (found, why) = match worlds.root(world) {
+            Ok(root) => package::packages(root, &paths),
+            Err(error) => (BTreeMap::new(), Some(Unread::Failed(error))),
+        };
         for at in processes {
             let path = looks[at].program.as_ref().map(|(_, path)| path);
-            match &found {
-                Ok(found) => match path.and_then(|path| found.get(path)) {
-                    Some(package) => snapshot.processes[at].package = package.clone(),
-                    None => rpm += 1,
-                },
-                Err(Unread::Rpm) => rpm += 1,
-                Err(Unread::Failed(_)) => unread += 1,
+            match (path.and_then(|path| found.get(path)), &why) {
+                (Some(package), _) => snapshot.processes[at].package = package.clone(),
+                (None, Some(Unread::Rpm)) => rpm += 1,
+                (None, Some(Unread::Failed(_)) | None) => unread += 1,
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Which package an executable comes from: the data bases of dpkg and apk, read as files.
+//! Which package an executable comes from: the data bases of dpkg, apk and rpm, read as files.
 //!
-//! Each data base is read once, in one pass, for all programs of a root together. No program is
-//! ever run; what only rpm's library could tell stays unknown.
+//! Each data base is read once for all programs of a root together. No program is ever run; what only
+//! rpm's library could tell (data bases before rpm 4.16) stays unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -9,6 +9,7 @@ use std::io;
 use crate::model::{Fact, Text};
 use crate::source::Root;
 
+use super::rpm;
 use super::user::lines;
 
 /// No list of files is longer (the kernel's headers have 1 MB).
@@ -163,20 +164,45 @@ pub enum Unread {
     Failed(io::Error),
 }
 
-/// The packages of these programs, paths as in that root. `Absent`: every data base that this root
-/// has was read, and none lists the path.
-///
-/// # Errors
-/// When a data base is there and cannot be read.
-pub fn packages(root: &Root<'_>, paths: &BTreeSet<Vec<u8>>) -> Result<BTreeMap<Vec<u8>, Fact<Text>>, Unread> {
+/// Packages by path; `Absent`: every data base of this root was read, and none lists the path.
+pub type Packages = BTreeMap<Vec<u8>, Fact<Text>>;
+
+/// The packages of these programs, paths as in that root, and why those that are missing are.
+pub fn packages(root: &Root<'_>, paths: &BTreeSet<Vec<u8>>) -> (Packages, Option<Unread>) {
     let merged: Vec<&[u8]> = [&b"bin"[..], b"sbin", b"lib", b"lib64", b"lib32"]
         .into_iter()
         .filter(|top| {
             root.read_link([b"/", *top].concat()).is_ok_and(|to| to.ends_with(&[b"usr/", *top].concat()))
         })
         .collect();
+    let mut found = match listed(root, paths, &merged) {
+        Ok(found) => found,
+        Err(unread) => return (Packages::new(), Some(unread)),
+    };
+    let missing: Vec<&[u8]> = found
+        .iter()
+        .filter(|(_, package)| package.known().is_none())
+        .map(|(path, _)| path.as_slice())
+        .collect();
+    if missing.is_empty() {
+        return (found, None);
+    }
+    match of_rpm(root, &missing, &merged) {
+        Ok(more) => {
+            found.extend(more);
+            (found, None)
+        }
+        Err(unread) => {
+            found.retain(|_, package| package.known().is_some());
+            (found, Some(unread))
+        }
+    }
+}
+
+/// What dpkg and apk list.
+fn listed(root: &Root<'_>, paths: &BTreeSet<Vec<u8>>, merged: &[&[u8]]) -> Result<Packages, Unread> {
     let diverted = optional(root.read("/var/lib/dpkg/diversions", LIST_LIMIT))?.unwrap_or_default();
-    let mut search = Search::new(paths.iter().map(Vec::as_slice), &merged, diversions(&diverted));
+    let mut search = Search::new(paths.iter().map(Vec::as_slice), merged, diversions(&diverted));
     let mut failure = None;
     let is_list = |name: &[u8]| package_of_list(name).is_some();
     optional(root.each_file(DPKG, LIST_LIMIT, is_list, |name, list| match list {
@@ -190,18 +216,23 @@ pub fn packages(root: &Root<'_>, paths: &BTreeSet<Vec<u8>>) -> Result<BTreeMap<V
     if let Some(installed) = optional(root.read(APK, APK_LIMIT))? {
         search.apk_installed(&installed);
     }
-    let mut found = BTreeMap::new();
-    let mut missing = false;
-    for path in paths {
-        let package = search.package(path).cloned();
-        missing |= package.is_none();
-        found.insert(path.clone(), Fact::from(package));
+    Ok(paths.iter().map(|path| (path.clone(), Fact::from(search.package(path).cloned()))).collect())
+}
+
+/// What rpm's data base lists, where there is one.
+fn of_rpm(root: &Root<'_>, paths: &[&[u8]], merged: &[&[u8]]) -> Result<Packages, Unread> {
+    let Some(base) = RPM.iter().find(|path| root.stat(path).is_ok()) else {
+        return Ok(Packages::new());
+    };
+    if !base.ends_with(".sqlite") {
+        return Err(Unread::Rpm);
     }
-    if missing && let Some(unread) = foreign_base(root) {
-        found.retain(|_, package| package.known().is_some());
-        return if found.is_empty() { Err(unread) } else { Ok(found) };
+    // A change that was broken off in the middle of the file: the journal would take it back.
+    if root.stat(format!("{base}-journal")).is_ok_and(|journal| journal.size > 0) {
+        return Err(Unread::Failed(io::ErrorKind::ResourceBusy.into()));
     }
-    Ok(found)
+    let names = Search::new(paths.iter().copied(), merged, Vec::new()).names;
+    rpm::packages(root, base, &names).map_err(|fault| Unread::Failed(io::Error::other(fault)))
 }
 
 const DPKG: &str = "/var/lib/dpkg/info";
@@ -220,11 +251,6 @@ const RPM: [&str; 5] = [
 pub fn base(root: &Root<'_>) -> Option<((u32, u32), u64)> {
     let file = [DPKG, APK].iter().chain(&RPM).find_map(|path| root.stat(path).ok())?;
     Some((file.device, file.inode))
-}
-
-/// A data base of another package manager, which we cannot read.
-fn foreign_base(root: &Root<'_>) -> Option<Unread> {
-    RPM.iter().any(|path| root.stat(path).is_ok()).then_some(Unread::Rpm)
 }
 
 /// Not being there is an answer.

@@ -56,6 +56,15 @@ impl<'s> Root<'s> {
         self.ask(path, "read", |dir| dir.read(path, limit))
     }
 
+    /// `len` bytes of a regular file from `offset` on, fewer only at its end.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn read_at(&self, path: impl AsRef<[u8]>, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let path = path.as_ref();
+        self.ask(path, &format!("read-{offset}-{len}"), |dir| dir.read_at(path, offset, len))
+    }
+
     /// stat(2), links followed.
     ///
     /// # Errors

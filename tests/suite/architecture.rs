@@ -48,6 +48,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("enrich/cgroup.rs", &["model", "enrich"]),
     ("enrich/netlink.rs", &["model"]),
     ("enrich/record.rs", &["model", "enrich"]),
+    ("enrich/rpm/header.rs", &[]),
+    ("enrich/rpm/sqlite.rs", &[]),
     ("enrich/unit_file.rs", &["model", "enrich"]),
     ("enrich/user.rs", &["model"]),
 ];

@@ -36,13 +36,28 @@ impl RootDir {
 
     pub(crate) fn read(&self, path: &[u8], limit: usize) -> io::Result<Vec<u8>> {
         self.patiently(path, move |place| {
-            let found = place.find(OFlags::empty())?;
-            if FileType::from_raw_mode(fstat(&found)?.st_mode) != FileType::RegularFile {
-                return Err(io::ErrorKind::InvalidInput.into());
-            }
+            let found = place.regular()?;
             // The file itself, by way of our own handle: no path is walked a second time.
             let again = format!("/proc/self/fd/{}", found.as_raw_fd());
             read_file(rustix::fs::CWD, &again, limit, true)
+        })
+    }
+
+    pub(crate) fn read_at(&self, path: &[u8], offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.patiently(path, move |place| {
+            let found = place.regular()?;
+            let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let file = openat(rustix::fs::CWD, &again, flags, Mode::empty())?;
+            let mut bytes = Vec::with_capacity(len);
+            while bytes.len() < len {
+                let from = offset.saturating_add(bytes.len() as u64);
+                if rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), from)? == 0 {
+                    break;
+                }
+            }
+            bytes.truncate(len);
+            Ok(bytes)
         })
     }
 
@@ -180,6 +195,14 @@ struct Place {
 }
 
 impl Place {
+    fn regular(&self) -> io::Result<OwnedFd> {
+        let found = self.find(OFlags::empty())?;
+        if FileType::from_raw_mode(fstat(&found)?.st_mode) != FileType::RegularFile {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(found)
+    }
+
     /// A handle that can only be looked at (`O_PATH`), never a device that was opened.
     fn find(&self, extra: OFlags) -> io::Result<OwnedFd> {
         let inside: &[u8] = match self.path.iter().position(|byte| *byte != b'/') {
