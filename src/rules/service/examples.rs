@@ -164,12 +164,16 @@ fn text(service: &Service<'_>) -> String {
         let first = match sure.first() {
             Some(process) => Some((process.as_str(), "")),
             None if service.kernel => Some((nobody, ", owner_gap = \"kernel\"")),
-            None => None,
+            // No program is known, so any will do.
+            None => Some((ANOTHER, "")).filter(|_| guess.is_some() && is_narrow(&ports[0])),
+        };
+        let by_class = match &guess {
+            Some(guess) if sure.is_empty() && !service.kernel => guess.severities,
+            Some(_) | None => service.severities,
         };
         if let Some((process, more)) = first {
             let first = Made { process: Some(process), more, ..door.clone() };
-            for (class, severity) in
-                CLASSES.into_iter().zip(service.severities).chain([(Reach::Unknown, worst)])
+            for (class, severity) in CLASSES.into_iter().zip(by_class).chain([(Reach::Unknown, by_class[0])])
             {
                 maker.push(&Made {
                     about: format!("reach {}", class.name()),
