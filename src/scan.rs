@@ -14,6 +14,9 @@ pub fn gather(source: &Source, wants: &Wants) -> Snapshot {
     enrich::context(&mut snapshot, source, wants);
     if wants.places {
         firewall::ask(&mut snapshot, source);
+        if wants.texts {
+            firewall::quote(&mut snapshot, source);
+        }
     }
     snapshot
 }

@@ -28,7 +28,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let format = args.answer.format(Format::ALL)?;
     let Args { judging, sight, answer, .. } = &args;
     let wanted = |seen: &Observation<'_>| filter.matches(seen);
-    let judged = Judged::open(&answer.manner, judging, sight, filter.protocols(), wanted)?;
+    let judged =
+        Judged::open(&answer.manner, judging, sight, filter.protocols(), format == Format::Json, wanted)?;
     let Session { console, settings, .. } = &judged.session;
     console.answer(|out| output::audit(out, format, &judged.view(), &console.style))?;
     Ok(judged.end(judging.fail_on.or(settings.fail_on())))

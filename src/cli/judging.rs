@@ -27,18 +27,19 @@ pub(crate) struct Judged {
 
 impl Judged {
     /// Looks, asks every rule, and keeps what `wanted` lets through; `protocols` are those that can
-    /// be among it.
+    /// be among it, `texts` says whether the words of the packet filter's rules will be shown.
     pub(crate) fn open(
         manner: &Manner,
         judging: &Judging,
         sight: &Sight,
         protocols: Option<Vec<Protocol>>,
+        texts: bool,
         wanted: impl Fn(&Observation<'_>) -> bool,
     ) -> anyhow::Result<Self> {
         let session = Session::open(manner, &judging.ground)?;
         let scope = session.sight(sight);
         let rules = session.rules()?;
-        let mut subject = session.look(&scope, scope.wants(Wants::EVERYTHING))?;
+        let mut subject = session.look(&scope, scope.wants(Wants { texts, ..Wants::EVERYTHING }))?;
         session.judge(&mut subject, &rules)?;
         let selection = subject.select(&scope, wanted);
         let (report, rows) = (subject.report_on(&selection), session.rows_asked(&rules));

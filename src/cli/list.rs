@@ -147,7 +147,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let mut wants = match (judged, format) {
         (true, _) => Wants::EVERYTHING,
         (false, Format::Human) => Wants::NOTHING,
-        (false, _) => Wants { streams: false, ..Wants::EVERYTHING },
+        (false, _) => Wants { streams: false, texts: true, ..Wants::EVERYTHING },
     };
     filter.needs(&mut wants);
     let shown = columns.iter().copied().chain(sort.iter().map(|key| key.column));

@@ -35,7 +35,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let session = Session::open(&args.manner, &args.ground)?;
     let sight = session.sight(&args.sight);
-    let wants = sight.wants(Wants::EVERYTHING);
+    let wants = sight.wants(Wants { texts: true, ..Wants::EVERYTHING });
     let mut subject = match &args.raw {
         Some(dir) => session.look_and_record(wants, dir)?,
         None => session.look(&sight, wants)?,

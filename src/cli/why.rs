@@ -41,7 +41,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let (source, snapshot) = asking::sort(&args.from)?;
     let sight = Sight { from: snapshot, breadth: scope.clone() };
     let wanted = |seen: &Observation<'_>| target.matches(seen);
-    let mut judged = Judged::open(&answer.manner, judging, &sight, target.protocols(), wanted)?;
+    let mut judged = Judged::open(&answer.manner, judging, &sight, target.protocols(), true, wanted)?;
     let asked = asking::question(source, args.interface.as_ref(), &judged.subject.snapshot)?;
     let explained = judged.explain(asked.as_ref());
     let written = args.target.iter().map(|word| Text::from(word.as_encoded_bytes()).to_string());

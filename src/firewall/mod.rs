@@ -21,6 +21,6 @@ mod ways;
 pub use ask::ask;
 pub use expose::expose;
 pub use inquiry::inquire;
-pub use quote::quotations;
+pub use quote::{quotations, quote};
 
 pub(crate) use crate::model::{classes, ranges};

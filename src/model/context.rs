@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::socket::named;
-use super::{AddrRange, Fact, Text};
+use super::{AddrRange, Evidence, Fact, Text};
 
 /// Index into `Snapshot::namespaces`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct Namespace {
     /// The IP sets; `Absent` where no rule looks into one.
     #[serde(default)]
     pub ipsets: Fact<IpsetDump>,
+    /// Rules whose words we cannot write ourselves, as the programs that keep them do.
+    #[serde(default)]
+    pub texts: Vec<Evidence>,
     /// `Unknown` when nobody may ask; then the addresses of `interfaces` must do.
     pub routes: Fact<Routes>,
     pub sysctls: Sysctls,
@@ -77,6 +80,9 @@ pub struct NftablesDump {
     pub sets: Text,
     /// Elements, one answer for each set that has some.
     pub elements: Vec<Text>,
+    /// The number of the generation, which every change raises.
+    #[serde(default)]
+    pub generation: Option<u32>,
 }
 
 /// A table of legacy iptables as getsockopt(2) told it.

@@ -30,6 +30,9 @@ pub struct Wants {
     /// as it can be spoken to. A duplicate keeps a port taken for a moment: whoever looks again and
     /// again would one day be in the way of a program that closes and binds anew.
     pub gentle: bool,
+    /// The words of rules that we cannot write ourselves, from the programs that keep them. It starts a
+    /// process, so it is not among `EVERYTHING`.
+    pub texts: bool,
 }
 
 impl Wants {
@@ -42,6 +45,7 @@ impl Wants {
         places: false,
         all_namespaces: false,
         gentle: false,
+        texts: false,
     };
     pub const EVERYTHING: Self = Self {
         owners: true,
@@ -52,6 +56,7 @@ impl Wants {
         places: true,
         all_namespaces: true,
         gentle: false,
+        texts: false,
     };
 }
 

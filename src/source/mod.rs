@@ -54,6 +54,44 @@ const FILE_LIMIT: usize = 256 << 20;
 /// Of a file of one process, at most this much is returned.
 const PROCESS_FILE_LIMIT: usize = 1 << 20;
 
+/// A program that lists rules, with fixed arguments; it is only ever asked for words to quote.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Listing {
+    /// `nft -s -a list ruleset`
+    Nft,
+    /// `iptables-legacy-save` and `ip6tables-legacy-save`
+    LegacyV4,
+    LegacyV6,
+}
+
+impl Listing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::LegacyV4 => "iptables-legacy-save",
+            Self::LegacyV6 => "ip6tables-legacy-save",
+        }
+    }
+
+    /// Names of the program, the surest first: without alternatives `iptables-save` is the old one.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux has these programs"))]
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Nft => &["nft"],
+            Self::LegacyV4 => &["iptables-legacy-save", "iptables-save"],
+            Self::LegacyV6 => &["ip6tables-legacy-save", "ip6tables-save"],
+        }
+    }
+
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux has these programs"))]
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Nft => &["-s", "-a", "list", "ruleset"],
+            Self::LegacyV4 | Self::LegacyV6 => &[],
+        }
+    }
+}
+
 /// What stat(2) tells, as far as somebody asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct FileStat {
@@ -375,6 +413,17 @@ impl Source {
         let place = record::plain_name(name.as_bytes());
         self.answer(&format!("{kind}/{netns}/{place}"), || match self {
             Self::Live(live) => live.host.within(netns, || imp::legacy_table(v6, name))?,
+            Self::Recorded(_) => Err(io::ErrorKind::NotFound.into()),
+        })
+    }
+
+    /// What a program of the system says of the packet filter of a network namespace.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not installed; `InvalidData` when it fails or says too much; `TimedOut`.
+    pub fn listing(&self, netns: u64, program: Listing) -> io::Result<Vec<u8>> {
+        self.answer(&format!("listing/{netns}/{}", program.name()), || match self {
+            Self::Live(live) => live.host.within(netns, || imp::listing(program))?,
             Self::Recorded(_) => Err(io::ErrorKind::NotFound.into()),
         })
     }

@@ -17,6 +17,10 @@ pub(crate) fn ask_socket(_pid: u32, _fd: i32) -> io::Result<SocketAnswer> {
     unsupported()
 }
 
+pub(crate) fn listing(_program: super::Listing) -> io::Result<Vec<u8>> {
+    unsupported()
+}
+
 pub(crate) fn legacy_table(_v6: bool, _name: &str) -> io::Result<Vec<u8>> {
     unsupported()
 }

@@ -15,10 +15,18 @@ use crate::lab::{
 
 pub(crate) fn trials() -> Vec<Trial> {
     const NEEDS: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft")];
+    const IPTABLES: &[Need] = &[
+        Need::Root,
+        Need::Tool("ip"),
+        Need::Tool("nft"),
+        Need::Tool("iptables-nft"),
+        Need::Tool("iptables-legacy"),
+    ];
     vec![
         trial("whys::deciding_rules_are_those_of_nft", NEEDS, deciding_rules),
         trial("whys::what_would_close_does", NEEDS, closing),
         trial("whys::a_snapshot_answers_the_same", NEEDS, offline),
+        trial("whys::rules_of_iptables_are_quoted_too", IPTABLES, iptables),
     ]
 }
 
@@ -111,9 +119,9 @@ fn nft(host: &Netns, text: &str) -> Outcome {
 }
 
 /// The line with this handle, or the head of the chain, as nft lists it.
-fn listed(host: &Netns, chain: &str, handle: Option<u64>) -> Outcome<String> {
+fn listed(host: &Netns, family: &str, chain: &str, handle: Option<u64>) -> Outcome<String> {
     let nft = find_program("nft").ok_or("nft")?;
-    let said = output(host.command(nft)?.args(["-s", "-a", "list", "chain", "inet", "filter", chain]))?;
+    let said = output(host.command(nft)?.args(["-s", "-a", "list", "chain", family, "filter", chain]))?;
     let said = String::from_utf8_lossy(&said).into_owned();
     let line = match handle {
         Some(handle) => said.lines().find_map(|line| line.strip_suffix(&format!(" # handle {handle}"))),
@@ -157,7 +165,7 @@ fn deciding_rules() -> Outcome {
         expect(!quotes.is_empty(), &what, &document)?;
         for quote in quotes {
             let place = quote["where"].as_str().unwrap().rsplit('/').next().unwrap();
-            let line = listed(&scene.host, place, quote["handle"].as_u64())?;
+            let line = listed(&scene.host, "inet", place, quote["handle"].as_u64())?;
             expect(quote["text"] == line, &format!("{what}: nft says {line}, we {quote}"), &document)?;
         }
         let first = quoted(&document, list)[0];
@@ -212,4 +220,48 @@ fn offline() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Extensions of iptables inside nftables, and the older tables beside them: the words are those of the
+/// programs that keep them, in a snapshot too.
+fn iptables() -> Outcome {
+    let scene = Scene::new()?;
+    nft(&scene.host, "flush ruleset\n")?;
+    for (program, rule) in [
+        ("iptables-nft", "-A INPUT -p tcp -m multiport --dports 80,443 -m comment --comment web -j ACCEPT"),
+        ("iptables-nft", "-A INPUT -i eth0 -j DROP"),
+        ("iptables-legacy", "-A INPUT -i lo -j ACCEPT"),
+        ("iptables-legacy", "-A INPUT -s 192.0.2.9/32 -p tcp -m tcp --dport 443 -j DROP"),
+    ] {
+        let program = find_program(program).ok_or("iptables")?;
+        output(scene.host.command(program)?.args(rule.split(' ')))?;
+    }
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("snapshot.json");
+    let mut take = sockwarden(["snapshot", "--netns", "current", "-o"]);
+    take.arg(&file);
+    scene.host.enter(&mut take)?;
+    output(&mut take)?;
+    let document = scene.why(&["443"])?;
+    let explained = &document["explained"][0];
+    let exposure = &document["sockets"][0]["exposure"];
+    let eth0 =
+        exposure["paths"].as_array().unwrap().iter().filter(|path| path["entry"]["interfaces"][0] == "eth0");
+    let paths = Value::Array(eth0.cloned().collect());
+    let web = quoted(&document, &paths)[0];
+    let line = listed(&scene.host, "ip", "INPUT", web["handle"].as_u64())?;
+    expect(
+        web["where"] == "ip filter/INPUT" && web["text"] == line,
+        &format!("nft says {line}, we {web}"),
+        &document,
+    )?;
+    let refused = quoted(&document, &explained["refused"]);
+    let banned = refused.iter().find(|each| each["where"] == "iptables filter/INPUT");
+    let banned = banned.ok_or_else(|| format!("the legacy rule is not quoted: {refused:?}"))?;
+    let words = "-A INPUT -s 192.0.2.9/32 -p tcp -m tcp --dport 443 -j DROP";
+    expect(banned["text"] == words && banned["handle"] == 2, "in the words of iptables-save", &document)?;
+    expect(!scene.connects(BANNED, 443)? && scene.connects(OTHER, 443)?, "as the kernel has it", &document)?;
+    let mut command = sockwarden(["why", "443", "--json", "--from"]);
+    let said: Value = serde_json::from_slice(&output(command.arg(&file))?)?;
+    expect(said["evidence"] == document["evidence"], "a snapshot carries the words", &said)
 }

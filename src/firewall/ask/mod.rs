@@ -127,7 +127,7 @@ fn ask_nftables(ask: Dump<'_>, elements: Send<'_>) -> Result<NftablesDump, Strin
         let found = tables_of(ask, elements);
         let after = generation("nft-generation-after")?;
         match found {
-            Ok(found) if before == after => return Ok(found),
+            Ok(found) if before == after => return Ok(NftablesDump { generation: after, ..found }),
             Err(error) if before == after && attempt + 1 == ATTEMPTS => return Err(error),
             Ok(_) | Err(_) => {}
         }
@@ -149,7 +149,14 @@ fn tables_of(ask: Dump<'_>, elements: Send<'_>) -> Result<NftablesDump, String> 
         rules: ask("nft-rules", filter::GET_RULE)?.into(),
         sets: sets.into(),
         elements: answers,
+        generation: None,
     })
+}
+
+/// The number of the ruleset as it is now.
+pub(super) fn generation(source: &Source, netns: u64, name: &str) -> Option<u32> {
+    let request = request(filter::GET_GENERATION, &[0; 4]);
+    filter::generation(&source.netlink(netns, NETLINK_NETFILTER, name, &request).ok()?)
 }
 
 /// XDP programs, and interfaces where traffic control can hold packets back.

@@ -3,10 +3,13 @@
 mod base;
 mod kind;
 mod left;
+mod listed;
 mod nft;
 mod statement;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use listed::quote;
 
 use super::evaluate::Decider;
 use super::netlink::{attribute, attributes, big_u64, messages, text};
@@ -14,7 +17,7 @@ use super::place::Place;
 use super::read::decode;
 use super::ruleset::{Origin, Ruleset, Table, TableFamily};
 use super::ways::Reason;
-use crate::model::{Evidence, Interface, Namespace, NamespaceId, Text};
+use crate::model::{Evidence, Interface, Namespace, NamespaceId, NftablesDump, Text};
 
 /// The text of every rule that decided something, in the order in which they are asked for.
 pub(super) fn evidence(
@@ -42,22 +45,22 @@ pub fn quotations(namespace: &Namespace) -> Vec<Evidence> {
     let rules = namespace.nftables.known().and_then(|dump| decode(Some(dump), &[], None));
     let Some(ruleset) = rules else { return Vec::new() };
     let scribe = Scribe::new(namespace, &ruleset, None);
-    let each = |(number, table): (usize, &Table)| {
-        let rules = table
-            .chains
-            .iter()
-            .flat_map(|(name, chain)| chain.rules.iter().map(move |rule| (name, rule.handle)));
-        let deciders =
-            rules.map(|(name, handle)| Decider { table: number, chain: name.clone(), handle: Some(handle) });
-        deciders.collect::<Vec<_>>()
-    };
-    let deciders = ruleset.tables.iter().enumerate().flat_map(each);
-    deciders
+    deciders(&ruleset)
         .filter_map(|decider| {
             let text = scribe.rule(&decider)?;
             Some(Evidence { place: scribe.place(&decider), handle: decider.handle, text })
         })
         .collect()
+}
+
+/// Every rule of a ruleset.
+fn deciders(ruleset: &Ruleset) -> impl Iterator<Item = Decider> + '_ {
+    ruleset.tables.iter().enumerate().flat_map(|(table, each)| {
+        each.chains.iter().flat_map(move |(name, chain)| {
+            let handles = chain.rules.iter().map(|rule| rule.handle);
+            handles.map(move |handle| Decider { table, chain: name.clone(), handle: Some(handle) })
+        })
+    })
 }
 
 fn lost(decider: &Decider) -> Evidence {
@@ -91,7 +94,8 @@ fn family_of(number: u8) -> Option<TableFamily> {
 struct Scribe<'a> {
     ruleset: &'a Ruleset,
     interfaces: Vec<(u32, String)>,
-    elements: &'a [Text],
+    annotated: BTreeSet<(usize, Vec<u8>)>,
+    texts: &'a [Evidence],
     /// Messages of rules by table and handle.
     rules: BTreeMap<(usize, u64), &'a [u8]>,
 }
@@ -109,12 +113,7 @@ impl<'a> Scribe<'a> {
                 let attributes = body.get(4..)?;
                 let handle = attribute(attributes, 3).and_then(big_u64)?;
                 wanted.as_ref().is_none_or(|wanted| wanted.contains(&handle)).then_some(())?;
-                let (family, name) = (family_of(*body.first()?)?, text(attribute(attributes, 1)?));
-                let mut tables = ruleset.tables.iter();
-                let table = tables.position(|each| {
-                    each.origin == Origin::Nftables && each.family == family && each.name == name
-                })?;
-                Some((table, handle))
+                Some((table_of(ruleset, *body.first()?, text(attribute(attributes, 1)?))?, handle))
             };
             if let Some(key) = handle() {
                 rules.insert(key, body);
@@ -123,7 +122,8 @@ impl<'a> Scribe<'a> {
         Self {
             ruleset,
             interfaces: interfaces.iter().map(name).collect(),
-            elements: dump.map_or(&[], |dump| &dump.elements),
+            texts: &namespace.texts,
+            annotated: dump.map(|dump| annotated(dump, ruleset)).unwrap_or_default(),
             rules,
         }
     }
@@ -144,7 +144,7 @@ impl<'a> Scribe<'a> {
         let place = self.place(decider);
         let text = match decider.handle {
             None => self.policy(decider),
-            Some(_) => self.rule(decider),
+            Some(_) => self.rule(decider).or_else(|| self.listed(&place, decider)),
         };
         let text = text.unwrap_or_else(|| match decider.handle {
             Some(handle) => Text::from(format!("rule {handle} of {place}, which cannot be written here")),
@@ -153,13 +153,19 @@ impl<'a> Scribe<'a> {
         Evidence { place, handle: decider.handle, text }
     }
 
+    /// In the words of the program that keeps it.
+    fn listed(&self, place: &str, decider: &Decider) -> Option<Text> {
+        let found = self.texts.iter().find(|each| each.place == place && each.handle == decider.handle);
+        found.map(|each| each.text.clone())
+    }
+
     /// The line at the head of a base chain.
     fn policy(&self, decider: &Decider) -> Option<Text> {
         let table = self.ruleset.tables.get(decider.table)?;
         let base = table.chains.get(&decider.chain)?.base.as_ref()?;
         if table.origin == Origin::Legacy {
             let policy = if base.drop_policy { "DROP" } else { "ACCEPT" };
-            return Some(Text::from(format!("-P {} {policy}", String::from_utf8_lossy(&decider.chain))));
+            return Some(Text::from(format!(":{} {policy}", String::from_utf8_lossy(&decider.chain))));
         }
         Some(Text::from(base::write(table.family, base)?))
     }
@@ -169,8 +175,13 @@ impl<'a> Scribe<'a> {
         let body = self.rules.get(&(decider.table, decider.handle?))?;
         let rule = body.get(4..)?;
         let list = attribute(rule, 4).unwrap_or_default();
-        let mut words =
-            nft::write(table, &self.interfaces, &|set| self.annotated(body, set), list)?.into_bytes();
+        let mut words = nft::write(
+            table,
+            &self.interfaces,
+            &|set| self.annotated.contains(&(decider.table, set.to_vec())),
+            list,
+        )?
+        .into_bytes();
         if let Some(comment) = attribute(rule, 7).and_then(comment) {
             words.extend_from_slice(b" comment \"");
             words.extend_from_slice(comment);
@@ -178,27 +189,37 @@ impl<'a> Scribe<'a> {
         }
         Some(Text::from(words))
     }
+}
 
-    /// Whether an element of a set has a comment: one answer holds the elements of one set.
-    fn annotated(&self, rule: &[u8], set: &[u8]) -> bool {
-        let of = |body: &[u8]| {
+/// Sets without a name whose elements have comments, which nft writes into the rule: one answer holds
+/// the elements of one set.
+fn annotated(dump: &NftablesDump, ruleset: &Ruleset) -> BTreeSet<(usize, Vec<u8>)> {
+    let mut found = BTreeSet::new();
+    for answer in &dump.elements {
+        let set = |body: &[u8]| {
             let attributes = body.get(4..)?;
-            let (table, set) = (attribute(attributes, 1)?, attribute(attributes, 2)?);
-            Some((body[0], text(table).to_vec(), text(set).to_vec()))
+            let (table, set) = (text(attribute(attributes, 1)?), text(attribute(attributes, 2)?));
+            set.starts_with(b"__").then_some(())?;
+            Some((table_of(ruleset, *body.first()?, table)?, set.to_vec()))
         };
-        let table =
-            rule.get(4..).and_then(|attributes| attribute(attributes, 1)).map(text).unwrap_or_default();
-        let wanted = Some((rule[0], table.to_vec(), set.to_vec()));
-        let mine = self
-            .elements
-            .iter()
-            .filter(|answer| messages(answer.as_bytes()).next().and_then(|(_, body)| of(body)) == wanted);
-        mine.flat_map(|answer| messages(answer.as_bytes())).any(|(_, body)| {
+        let Some(set) = messages(answer.as_bytes()).next().and_then(|(_, body)| set(body)) else { continue };
+        let commented = messages(answer.as_bytes()).any(|(_, body)| {
             let list = body.get(4..).and_then(|attributes| attribute(attributes, 3)).unwrap_or_default();
             // NFTA_SET_ELEM_USERDATA
             attributes(list).any(|(_, element)| attribute(element, 6).and_then(comment).is_some())
-        })
+        });
+        if commented {
+            found.insert(set);
+        }
     }
+    found
+}
+
+/// The index of a table of nftables.
+fn table_of(ruleset: &Ruleset, family: u8, name: &[u8]) -> Option<usize> {
+    let family = family_of(family)?;
+    let same = |each: &Table| each.origin == Origin::Nftables && each.family == family && each.name == name;
+    ruleset.tables.iter().position(same)
 }
 
 /// The comment in a rule's user data (libnftnl's `NFTNL_UDATA_RULE_COMMENT`: type, length, text).

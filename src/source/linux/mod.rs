@@ -4,6 +4,7 @@
 
 mod ask;
 mod file;
+mod listing;
 mod mounts;
 mod process;
 mod root;
@@ -11,6 +12,7 @@ mod subscribe;
 mod xtables;
 
 pub(crate) use ask::ask_socket;
+pub(crate) use listing::listing;
 pub(crate) use process::{Dir, LinkBuffer};
 pub(crate) use root::RootDir;
 pub(crate) use subscribe::Subscription;
