@@ -51,10 +51,9 @@ fn read(netns: u64, source: &Source) -> io::Result<(Vec<Interface>, Sysctls)> {
         serde_json::to_vec(&found?).map_err(io::Error::other)
     })?;
     let told: Vec<Told> = serde_json::from_slice(&told)?;
-    let links = source.netlink(netns, 0, "links", &netlink::request(netlink::RTM_GETLINK, 0));
-    let links = links.map(|answer| netlink::links(&answer)).unwrap_or_default();
+    let links = source.links(netns).map(|answer| netlink::links(&answer)).unwrap_or_default();
     let routes = |name: &str, family: u8| {
-        let answer = source.netlink(netns, 0, name, &netlink::request(netlink::RTM_GETROUTE, family));
+        let answer = source.netlink(netns, 0, name, &netlink::routes_request(family));
         answer.map(|answer| netlink::default_links(&answer)).unwrap_or_default()
     };
     let defaults = (routes("routes4", 2), routes("routes6", 10));

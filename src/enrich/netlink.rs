@@ -5,8 +5,7 @@
 
 use crate::model::{InterfaceKind, Text};
 
-pub const RTM_GETLINK: u16 = 18;
-pub const RTM_GETROUTE: u16 = 26;
+const RTM_GETROUTE: u16 = 26;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWROUTE: u16 = 24;
 const DUMP: u16 = 0x301; // NLM_F_REQUEST | NLM_F_DUMP
@@ -24,13 +23,12 @@ pub struct Link {
     pub route_localnet: Option<bool>,
 }
 
-/// A request for everything of one kind; `family` 2 is IPv4, 10 IPv6, 0 all.
-pub fn request(kind: u16, family: u8) -> Vec<u8> {
-    // Either kind has a fixed part: ifinfomsg of 16 bytes, rtmsg of 12.
-    let length: u32 = if kind == RTM_GETLINK { 32 } else { 28 };
-    let mut bytes = Vec::with_capacity(32);
+/// A request for all routes; `family` 2 is IPv4, 10 IPv6.
+pub fn routes_request(family: u8) -> Vec<u8> {
+    let length: u32 = 28; // nlmsghdr and rtmsg
+    let mut bytes = Vec::with_capacity(28);
     bytes.extend_from_slice(&length.to_ne_bytes());
-    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(&RTM_GETROUTE.to_ne_bytes());
     bytes.extend_from_slice(&DUMP.to_ne_bytes());
     bytes.extend_from_slice(&1u32.to_ne_bytes());
     bytes.extend_from_slice(&0u32.to_ne_bytes());

@@ -448,6 +448,9 @@ impl Ord for Directed {
 /// Orders a selection by columns, first key first; sockets that are equal keep their order.
 /// Numbers and addresses are ordered by value, reach from nobody to everybody.
 pub fn sort(snapshot: &Snapshot, selection: &mut [SocketIndex], keys: &[SortKey]) {
+    if keys.is_empty() {
+        return;
+    }
     let ids = Ids::new(snapshot);
     selection.sort_by_cached_key(|index| {
         let each = snapshot.observe(*index);

@@ -30,11 +30,29 @@ pub(super) struct Leaf {
     pub(super) span: Range<usize>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct HolderCond {
     pub(super) process: Option<Cond>,
+    /// The part about the process hangs on nothing but the process.
+    pub(super) settled: bool,
     /// Groups of kind `Others`, about the same process.
     pub(super) others: Vec<Group>,
+}
+
+impl Cond {
+    /// Whether a condition in a `process` table hangs on nothing but the process: neither on how it
+    /// holds the socket nor on what its streams or units have to do with it.
+    fn is_settled(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().all(Self::is_settled),
+            Self::Not(inner) => inner.is_settled(),
+            Self::Leaf(leaf) => !matches!(
+                leaf.key,
+                Key::How | Key::Unit | Key::Stdin | Key::Stdout | Key::Stderr | Key::Stdio
+            ),
+            Self::Holder(_) | Self::Group(_) => false,
+        }
+    }
 }
 
 /// How many other sockets there are of some kind.
@@ -96,11 +114,12 @@ impl Parser<'_> {
             return None;
         }
         let mut parts = Vec::new();
-        let mut holder = HolderCond { process: None, others: Vec::new() };
+        let mut holder = HolderCond::default();
         for (key, node) in table {
             self.entry(key.get_ref(), key.span(), node, place, &mut parts, &mut holder);
         }
         if holder.process.is_some() || !holder.others.is_empty() {
+            holder.settled = holder.process.as_ref().is_some_and(Cond::is_settled);
             parts.push(Cond::Holder(Box::new(holder)));
         }
         join(parts)
@@ -176,7 +195,7 @@ impl Parser<'_> {
         let place = Place { group: true, depth: place.depth + 1, ..place };
         let mut count = Test { yes: vec![Pattern::Number(1, u64::MAX)], no: Vec::new() };
         let (mut differs, mut parts) = (Vec::new(), Vec::new());
-        let mut holder = HolderCond { process: None, others: Vec::new() };
+        let mut holder = HolderCond::default();
         for (key, value) in table {
             match &**key.get_ref() {
                 "count" => count = self.test("count", Kind::Number(u32::MAX.into()), value)?,

@@ -46,7 +46,10 @@ impl<'s> Scan<'s> {
                 // One false part refutes an `all`, one true part proves an `any`; else all count.
                 let enough =
                     matches!((cond, truth), (Cond::All(_), Truth::False) | (Cond::Any(_), Truth::True));
-                for part in parts.iter().filter(|part| self.cond(part, view) == truth) {
+                // What all parts agree in needs no second look.
+                let agreed =
+                    matches!((cond, truth), (Cond::All(_), Truth::True) | (Cond::Any(_), Truth::False));
+                for part in parts.iter().filter(|part| agreed || self.cond(part, view) == truth) {
                     self.why(part, view, truth, found);
                     if enough {
                         return;

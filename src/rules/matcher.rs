@@ -204,6 +204,18 @@ impl<'s> Scan<'s> {
         Truth::all(std::iter::once(process).chain(others))
     }
 
+    /// Whether what a condition demands of the process alone rules it out, whatever the socket.
+    pub(super) fn rules_out(&self, cond: &Cond, observation: Observation<'s>, owner: Owner<'s>) -> bool {
+        match cond {
+            Cond::All(parts) => parts.iter().any(|part| self.rules_out(part, observation, owner)),
+            Cond::Holder(holder) if holder.settled => {
+                let view = View { observation, owner: Some(owner) };
+                holder.process.as_ref().is_some_and(|cond| self.cond(cond, view) == Truth::False)
+            }
+            Cond::Holder(_) | Cond::Any(_) | Cond::Not(_) | Cond::Leaf(_) | Cond::Group(_) => false,
+        }
+    }
+
     /// The process for which a condition on holders is true.
     pub(super) fn culprit(&self, cond: &Cond, observation: Observation<'s>) -> Option<Owner<'s>> {
         match cond {

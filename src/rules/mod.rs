@@ -21,6 +21,7 @@ mod pages;
 mod pattern;
 mod reader;
 mod remedy;
+mod ruled_out;
 mod schema;
 mod sense;
 mod service;
@@ -47,6 +48,7 @@ use crate::model::{Observation, Snapshot};
 use condition::Cond;
 use index::{Found, Index};
 use matcher::Scan;
+use ruled_out::RuledOut;
 use slot::Slot;
 use verdict::{Said, Verdict};
 
@@ -101,10 +103,14 @@ impl RuleSet {
         let mut hits = Vec::new();
         let mut undecided: BTreeMap<usize, Undecided> = BTreeMap::new();
         let (mut candidates, mut known) = (Vec::new(), Found::default());
+        let mut ruled_out = RuledOut::new(snapshot, self.slots.len());
         for observation in snapshot.observations() {
             self.index.candidates(observation, &mut known, &mut candidates);
             let mut guesses = Guesses::default();
             for number in &candidates {
+                if ruled_out.holds(&scan, observation, *number, || self.slots[*number].rule()) {
+                    continue;
+                }
                 let rule = self.slots[*number].rule();
                 match rule.judge(&scan, observation) {
                     Verdict::Quiet => {}

@@ -20,7 +20,7 @@ use portable as imp;
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use netlink::NetlinkError;
 pub use root::Root;
@@ -41,8 +41,16 @@ pub enum Source {
 pub struct Live {
     host: imp::Host,
     tee: Option<Tee>,
+    kept: Box<Mutex<Kept>>,
+}
+
+/// What was learnt in one look and is not asked again in it.
+#[derive(Debug, Default)]
+struct Kept {
     /// When processes were started, by pid and number of the folder of each.
-    started: Mutex<HashMap<(u32, u64), u64>>,
+    started: HashMap<(u32, u64), u64>,
+    /// The links of network namespaces.
+    links: HashMap<u64, Arc<[u8]>>,
 }
 
 /// A recorded folder.
@@ -168,7 +176,7 @@ impl Source {
     /// # Errors
     /// When there is no readable /proc at all (on Linux).
     pub fn live() -> io::Result<Self> {
-        Ok(Self::Live(Live { host: imp::Host::open()?, tee: None, started: Mutex::default() }))
+        Ok(Self::Live(Live { host: imp::Host::open()?, tee: None, kept: Box::default() }))
     }
 
     /// A folder made by [`Source::record_to`].
@@ -468,6 +476,32 @@ impl Source {
         Err(last)
     }
 
+    /// The links of a network namespace: an answer to `RTM_GETLINK` (rtnetlink(7)). Asked once in a
+    /// look, however many want to know; everybody may ask.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub fn links(&self, netns: u64) -> Result<Arc<[u8]>, NetlinkError> {
+        if let Self::Live(live) = self
+            && let Some(links) = live.kept().links.get(&netns)
+        {
+            return Ok(Arc::clone(links));
+        }
+        let links = self.netlink(netns, netlink::NETLINK_ROUTE, "links", &netlink::links_request())?;
+        let links: Arc<[u8]> = links.into();
+        if let Self::Live(live) = self {
+            live.kept().links.insert(netns, Arc::clone(&links));
+        }
+        Ok(links)
+    }
+
+    /// Begins a new look: what an earlier one learnt is asked anew.
+    pub fn look_anew(&self) {
+        if let Self::Live(live) = self {
+            *live.kept() = Kept::default();
+        }
+    }
+
     /// As [`Source::netlink`], block by block as the kernel sends them and without a second
     /// attempt: after `Interrupted` the caller throws away what it got and asks again.
     ///
@@ -550,6 +584,10 @@ impl Source {
 }
 
 impl Live {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tee_file(
         &self,
         area: &str,
@@ -650,7 +688,7 @@ impl ProcessDir<'_> {
     /// Remembers when the process behind this handle was started, in ticks since boot.
     pub fn remember_start(&self, ticks: u64) {
         if let Some((live, key)) = self.key() {
-            live.started.lock().unwrap_or_else(PoisonError::into_inner).insert(key, ticks);
+            live.kept().started.insert(key, ticks);
         }
     }
 
@@ -658,7 +696,7 @@ impl ProcessDir<'_> {
     /// while one is made: there the process is asked again.
     pub fn remembered_start(&self) -> Option<u64> {
         let (live, key) = self.key()?;
-        live.started.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+        live.kept().started.get(&key).copied()
     }
 
     fn key(&self) -> Option<(&Live, (u32, u64))> {

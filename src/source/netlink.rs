@@ -53,6 +53,20 @@ impl From<io::Error> for NetlinkError {
     }
 }
 
+/// The bus of rtnetlink(7).
+pub(crate) const NETLINK_ROUTE: u32 = 0;
+
+/// A dump of all links: `struct nlmsghdr`, `RTM_GETLINK`, an empty `struct ifinfomsg`.
+pub(crate) fn links_request() -> Vec<u8> {
+    const RTM_GETLINK: u16 = 18;
+    const DUMP: u16 = 0x301; // NLM_F_REQUEST | NLM_F_DUMP
+    let mut request = vec![0_u8; 32];
+    request[0..4].copy_from_slice(&32_u32.to_ne_bytes());
+    request[4..6].copy_from_slice(&RTM_GETLINK.to_ne_bytes());
+    request[6..8].copy_from_slice(&DUMP.to_ne_bytes());
+    request
+}
+
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_MULTI: u16 = 2;

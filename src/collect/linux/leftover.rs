@@ -202,10 +202,8 @@ impl KernelPorts {
 
 impl Links {
     fn ask(source: &Source, inode: u64) -> Self {
-        const NETLINK_ROUTE: u32 = 0;
         let mut links = Self::default();
-        let answer = source.netlink(inode, NETLINK_ROUTE, "links", &links_request());
-        if let Ok(bytes) = answer {
+        if let Ok(bytes) = source.links(inode) {
             for link in super::links::tunnels(&bytes) {
                 match link {
                     super::links::Tunnel::Udp(port) => {
@@ -218,14 +216,4 @@ impl Links {
         links.nfs = source.netns_file(inode, "net/rpc/nfsd").is_ok();
         links
     }
-}
-
-/// `RTM_GETLINK` with `struct ifinfomsg`, as a dump.
-fn links_request() -> Vec<u8> {
-    const RTM_GETLINK: u16 = 18;
-    let mut request = vec![0_u8; 32];
-    request[0..4].copy_from_slice(&32_u32.to_ne_bytes());
-    request[4..6].copy_from_slice(&RTM_GETLINK.to_ne_bytes());
-    request[6..8].copy_from_slice(&0x301_u16.to_ne_bytes());
-    request
 }

@@ -36,6 +36,7 @@ use crate::source::{NetnsPlace, SocketAnswer, Source};
 
 /// See `collect::sockets`.
 pub(super) fn sockets(source: &Source, wants: &Wants) -> Snapshot {
+    source.look_anew();
     let mut look = Look {
         source,
         wants: *wants,

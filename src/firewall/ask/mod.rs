@@ -62,8 +62,7 @@ impl Asked {
         let netns = namespace.inode;
         // Everybody may ask for the links. An answer shows that the namespace can be entered, so
         // that "no such table" to the next questions is the kernel's word and not a closed door.
-        let links = dump(source, netns, NETLINK_ROUTE, "filter-links", 18, &[0; 16])
-            .map_err(|error| format!("interfaces: {error}"))?;
+        let links = source.links(netns).map_err(|error| format!("interfaces: {error}"))?;
         let nft = |name: &str, kind| {
             let request = if kind == filter::GET_GENERATION {
                 request(kind, &[0; 4])
