@@ -22,5 +22,6 @@ pub use ask::ask;
 pub use expose::expose;
 pub use inquiry::inquire;
 pub use quote::{quotations, quote};
+pub use read::{Counted, count};
 
 pub(crate) use crate::model::{classes, ranges};

@@ -1,14 +1,18 @@
 //! The kernel's own form of its rules, taken apart. Pure.
 
+mod count;
 mod ipset;
 mod legacy;
 mod needs;
 mod nft;
+#[cfg(test)]
+mod tests;
 mod xt;
 
 use super::ruleset::Ruleset;
 use crate::model::{IpsetDump, LegacyTable, NftablesDump};
 
+pub use count::{Counted, count};
 pub(crate) use ipset::{list_request, name as ipset_name, name_request};
 pub(crate) use needs::Needs;
 pub(crate) use nft::set_requests;

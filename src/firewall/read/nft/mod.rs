@@ -4,8 +4,6 @@ mod expression;
 mod loads;
 mod sets;
 mod tables;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use sets::set_requests;
 pub(crate) use tables::{decode, each_extension};

@@ -54,8 +54,8 @@ pub(super) fn udp(info: &[u8]) -> Option<Vec<Step>> {
 /// `struct xt_sctp_info`
 pub(super) fn sctp(info: &[u8]) -> Option<Vec<Step>> {
     const CHUNKS: u32 = 4;
-    let info = sized(info, 68)?;
-    let (asked, inverted) = (word(info, 60)?, word(info, 64)?);
+    let info = sized(info, 292)?;
+    let (asked, inverted) = (word(info, 284)?, word(info, 288)?);
     let mut steps = asked_ports(info, asked, inverted)?;
     if asked & CHUNKS != 0 {
         steps.push(Step::Maybe(Cow::Borrowed("sctp chunks")));
