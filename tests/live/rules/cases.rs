@@ -421,7 +421,7 @@ os.execv('/proc/self/fd/%d' % fd, ['x', '-l', '-p', '4449'])\"",
     },
     Case {
         name: "unknown_program_on_a_database_port",
-        rule: "database-port-probably",
+        rule: "postgresql-reachable",
         needs: &[Root, Tool("nc.openbsd")],
         severity: "low",
         start: "nc.openbsd -l -k -p 5432",
