@@ -58,6 +58,23 @@ pub struct Evidence {
     pub text: Text,
 }
 
+impl Evidence {
+    /// A rule whose words are not known.
+    pub fn wordless(place: String, handle: u64) -> Self {
+        let text = Text::from(Self::without_words(&place, handle));
+        Self { place, handle: Some(handle), text }
+    }
+
+    pub fn has_words(&self) -> bool {
+        self.handle
+            .is_none_or(|handle| self.text.as_bytes() != Self::without_words(&self.place, handle).as_bytes())
+    }
+
+    fn without_words(place: &str, handle: u64) -> String {
+        format!("rule {handle} of {place}, which cannot be written here")
+    }
+}
+
 /// Who may connect to a UNIX socket, from the permissions of its file and the folders above.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Access {

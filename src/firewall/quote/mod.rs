@@ -146,11 +146,11 @@ impl<'a> Scribe<'a> {
             None => self.policy(decider),
             Some(_) => self.rule(decider).or_else(|| self.listed(&place, decider)),
         };
-        let text = text.unwrap_or_else(|| match decider.handle {
-            Some(handle) => Text::from(format!("rule {handle} of {place}, which cannot be written here")),
-            None => Text::from(format!("policy of {place}")),
-        });
-        Evidence { place, handle: decider.handle, text }
+        match (text, decider.handle) {
+            (Some(text), handle) => Evidence { place, handle, text },
+            (None, Some(handle)) => Evidence::wordless(place, handle),
+            (None, None) => Evidence { text: Text::from(format!("policy of {place}")), place, handle: None },
+        }
     }
 
     /// In the words of the program that keeps it.

@@ -7,8 +7,12 @@ use std::io::{self, BufWriter, Write};
 use super::paint::{self, Painted, bold, faint};
 use super::screens;
 use super::table::{self, Head};
+use super::ways::rule;
 use crate::finding::{Finding, Remedy, Severity};
-use crate::model::{FilterState, Observation, Protocol, Reach, SocketIndex, State, counted};
+use crate::model::{
+    Exposure, FilterState, InterfaceKind, Observation, Path, Protocol, Reach, SocketIndex, State, Text,
+    Verdict, counted,
+};
 use crate::output::cells;
 use crate::output::clean::{fit, wrap};
 use crate::output::{Clean, Style, View};
@@ -19,6 +23,8 @@ const TEXT_WIDTH: usize = 100;
 const NAMED: usize = 6;
 /// The same for holders, which are longer.
 const HOLDERS: usize = 3;
+/// And for rules of the packet filter.
+const RULES: usize = 2;
 
 pub(crate) fn audit(out: &mut dyn Write, view: &View<'_>, style: &Style) -> io::Result<()> {
     let out = &mut BufWriter::with_capacity(1 << 16, out);
@@ -231,8 +237,11 @@ fn reach(view: &View<'_>, sockets: &[SocketIndex]) -> String {
     };
     let name = exposure.reach.name();
     let namespace = view.snapshot.namespace(socket.netns);
+    let rules = deciding(view, exposure);
     if exposure.certain {
-        name.to_owned()
+        if rules.is_empty() { name.to_owned() } else { format!("{name}, let in by {rules}") }
+    } else if !rules.is_empty() {
+        format!("{name}, perhaps: it hangs on {rules}")
     } else if namespace.interfaces.is_unknown() || exposure.paths.is_empty() {
         format!("{name}, perhaps: its network could not be looked into")
     } else if namespace.filter == FilterState::None && socket.interface_unread() {
@@ -240,6 +249,26 @@ fn reach(view: &View<'_>, sockets: &[SocketIndex]) -> String {
     } else {
         format!("{name}, perhaps: not every filter in between could be judged")
     }
+}
+
+/// The rules that let strangers in, or leave it open whether they get in.
+fn deciding(view: &View<'_>, exposure: &Exposure) -> String {
+    let loopback = |path: &&Path| {
+        let interfaces = view.snapshot.namespace(path.entry.netns).interfaces.known();
+        let kind = |name: &Text| interfaces?.iter().find(|each| each.name == *name).map(|each| each.kind);
+        path.entry.interfaces.iter().all(|name| kind(name) == Some(InterfaceKind::Loopback))
+    };
+    let doubtful = |path: &&Path| exposure.certain || path.verdict == Verdict::Unknown;
+    let paths = exposure.paths.iter().filter(|path| doubtful(path) && !loopback(path));
+    let mut indices: Vec<u32> = paths.flat_map(|path| path.because.iter().copied()).collect();
+    indices.sort_unstable();
+    indices.dedup();
+    let more = indices.len().saturating_sub(RULES);
+    let mut found: Vec<String> = indices.iter().take(RULES).filter_map(|at| rule(view, *at)).collect();
+    if more > 0 {
+        found.push(format!("{more} more"));
+    }
+    found.join("; ")
 }
 
 /// Everything that others can reach or may, widest first, equal rows once.

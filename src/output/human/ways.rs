@@ -113,10 +113,11 @@ impl Way {
 }
 
 /// A rule by place, handle and words.
-fn rule(view: &View<'_>, at: u32) -> Option<String> {
+pub(super) fn rule(view: &View<'_>, at: u32) -> Option<String> {
     let each = view.snapshot.evidence.get(at as usize)?;
     let handle = each.handle.map_or_else(String::new, |handle| format!(" handle {handle}"));
-    Some(format!("{}{handle}: {}", Clean(&each.place), each.text))
+    let words = if each.has_words() { format!(": {}", each.text) } else { String::new() };
+    Some(format!("{}{handle}{words}", Clean(&each.place)))
 }
 
 fn all<T: ToString>(items: &[T]) -> String {
