@@ -3,6 +3,7 @@
 //! The modules in the order in which a socket passes through them; `ARCHITECTURE.md` holds the
 //! picture and the table of who may import whom.
 
+pub mod alert; // notifications on the desktop, from the lines of the watch
 pub mod cli; // the command line; nobody imports it
 pub mod collect; // which sockets are open, and which processes hold them
 pub mod demo; // harmless examples in a private namespace

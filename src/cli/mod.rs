@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(all(unix, feature = "desktop"))]
+mod alert;
 mod args;
 mod asking;
 mod audit;
@@ -17,6 +19,7 @@ mod filter;
 mod interrupt;
 mod judging;
 mod list;
+mod listeners;
 mod rules;
 mod session;
 mod settings;
@@ -61,6 +64,9 @@ enum Command {
     Why(why::Args),
     /// Changes and findings as they happen
     Watch(watch::Args),
+    /// Desktop notifications of what the watch publishes
+    #[cfg(all(unix, feature = "desktop"))]
+    Alert(alert::Args),
     /// Save the whole view with its inputs
     Snapshot(snapshot::Args),
     /// What differs between two snapshots
@@ -97,6 +103,8 @@ fn run(arguments: Vec<OsString>) -> Exit {
         Command::List(args) => list::run(args),
         Command::Why(args) => why::run(args),
         Command::Watch(args) => watch::run(args),
+        #[cfg(all(unix, feature = "desktop"))]
+        Command::Alert(args) => alert::run(args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Rules(args) => rules::run(args),

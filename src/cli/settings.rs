@@ -30,7 +30,7 @@ pub(crate) struct Setting {
 /// Allowed values of a setting that is a length of time.
 pub(crate) const DURATION: &[&str] = &["a length of time such as 500ms, 60s or 5m"];
 
-pub(crate) const SETTINGS: [Setting; 7] = [
+pub(crate) const SETTINGS: [Setting; 8] = [
     Setting {
         name: "host.upstream",
         values: &["direct", "router", "one-to-one"],
@@ -66,6 +66,12 @@ pub(crate) const SETTINGS: [Setting; 7] = [
         values: DURATION,
         default: Some("5s"),
         says: "how long something must be away for `watch` to call it closed",
+    },
+    Setting {
+        name: "alert.least",
+        values: &["info", "low", "medium", "high", "critical"],
+        default: Some("high"),
+        says: "severity from which findings are shown on the desktop",
     },
     Setting {
         name: "output.color",

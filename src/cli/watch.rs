@@ -13,6 +13,7 @@ use super::args::{Answer, Ground, Words, forms};
 use super::errors::{Faults, show};
 use super::exit::{Exit, Threshold};
 use super::filter::{Filter, explanation};
+use super::listeners::Listeners;
 use super::session::Session;
 use super::settings::{Settings, duration};
 use crate::finding::{ChangeKind, Report, Suppressions};
@@ -47,6 +48,16 @@ pub(crate) struct Args {
     /// End after this time
     #[arg(long = "for", value_name = "TIME", value_parser = duration, help_heading = "Time")]
     length: Option<Duration>,
+    /// Show desktop notifications: findings from `alert.least` on, and new listeners that others can
+    /// reach
+    #[cfg(feature = "desktop")]
+    #[arg(long, help_heading = "Telling")]
+    pub(crate) notify: bool,
+    /// Let others listen at this UNIX socket; they are told, and can say nothing
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, help_heading = "Telling",
+          default_missing_value = crate::watch::publish::USUAL, value_hint = clap::ValueHint::FilePath)]
+    pub(crate) publish: Option<PathBuf>,
     #[command(flatten)]
     ground: Ground,
     /// End with 1 as soon as a new finding of this severity or above is told: none, info, low,
@@ -86,9 +97,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         failed: false,
         report: CostReport::new(),
         every: options.every,
+        listeners: Listeners::open(&args, &session)?,
     };
     let tally = watch::run(&mut post, &options).context("the watch has ended")?;
     let failed = post.failed;
+    post.listeners.end();
     session.console.detail(&cost(&tally));
     Ok(if failed { Exit::Findings } else { Exit::Clean })
 }
@@ -112,6 +125,7 @@ struct Post<'s> {
     failed: bool,
     report: CostReport,
     every: Duration,
+    listeners: Listeners,
 }
 
 impl Desk for Post<'_> {
@@ -171,6 +185,7 @@ impl Desk for Post<'_> {
     }
 
     fn tell(&mut self, batch: Batch) -> io::Result<ControlFlow<()>> {
+        self.listeners.tell(&batch);
         if batch.seen_by == SeenBy::Start && !self.standing {
             return Ok(ControlFlow::Continue(()));
         }
@@ -191,6 +206,14 @@ impl Desk for Post<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
+    fn stand(&mut self, batch: Batch) {
+        self.listeners.stand(&batch);
+    }
+
+    fn is_asked(&mut self) -> bool {
+        self.listeners.turn()
+    }
+
     fn turn(&mut self, tally: &Tally) {
         if self.report.asked() {
             self.session.console.notice(&cost(tally));
@@ -203,18 +226,23 @@ const BLIND: &str = "without kernel programs, what lives shorter than the time b
                      seen without its holder, or not at all (UNIX, packet and raw sockets); \
                      `kill -USR1` tells the measured time";
 
-/// A batch as outputs know it.
-pub(crate) fn events(batch: &Batch) -> impl Iterator<Item = Event<'_>> {
-    let seen_by = batch.seen_by.name();
-    let lost = (batch.lost > 0).then_some(What::Lost(batch.lost));
-    let changes = batch.changes.iter().map(|change| match &change.finding {
+/// A change as outputs know it.
+pub(crate) fn what(change: &Change) -> What<'_> {
+    match &change.finding {
         Some((snapshot, finding)) => What::Finding { kind: change.kind, snapshot, finding },
         None => What::Socket {
             kind: change.kind,
             before: change.before.as_ref().map(|kept| kept.observe()),
             after: change.after.as_ref().map(|kept| kept.observe()),
         },
-    });
+    }
+}
+
+/// A batch as outputs know it.
+pub(crate) fn events(batch: &Batch) -> impl Iterator<Item = Event<'_>> {
+    let seen_by = batch.seen_by.name();
+    let lost = (batch.lost > 0).then_some(What::Lost(batch.lost));
+    let changes = batch.changes.iter().map(what);
     lost.into_iter().chain(changes).map(move |what| Event { at: batch.at, seen_by, what })
 }
 

@@ -168,6 +168,16 @@ impl Ledger {
         (&self.last.snapshot, &self.last.report)
     }
 
+    /// Everything that stands, as if it had come just now.
+    pub fn all(&self) -> Vec<Change> {
+        let mut news = News::new(&self.last);
+        for standing in self.last.doors.values() {
+            news.push(ChangeKind::Opened, None, Some(standing.at));
+        }
+        news.findings = counted(&self.last).into_values().map(|at| (ChangeKind::Finding, at)).collect();
+        news.changes()
+    }
+
     /// How many doors stand open.
     pub fn doors_open(&self) -> usize {
         self.last.doors.len()

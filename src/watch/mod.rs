@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod diff;
+#[cfg(unix)]
+pub mod publish;
 mod trigger;
 
 use std::io;
@@ -129,6 +131,12 @@ pub trait Desk {
     /// Those of telling.
     fn tell(&mut self, batch: Batch) -> io::Result<ControlFlow<()>>;
 
+    /// What stands now, for those who have come meanwhile.
+    fn stand(&mut self, batch: Batch);
+
+    /// Whether somebody has come who does not know what stands.
+    fn is_asked(&mut self) -> bool;
+
     /// Between two waits: whoever wants to know what the watch costs is told here.
     fn turn(&mut self, tally: &Tally);
 }
@@ -239,6 +247,10 @@ impl Watch {
             self.tally.look = self.events.cost();
             self.tally.blind = self.events.blind_window();
             desk.turn(&self.tally);
+            if desk.is_asked() {
+                let changes = self.ledger.all();
+                desk.stand(Batch { at: epoch(), seen_by: SeenBy::Start, changes, lost: 0 });
+            }
             if self.options.until.is_some_and(|until| now >= until) {
                 return Ok(());
             }

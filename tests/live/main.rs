@@ -11,6 +11,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "this is a test")]
 
 #[cfg(target_os = "linux")]
+mod alert;
+#[cfg(target_os = "linux")]
 mod awkward;
 #[cfg(target_os = "linux")]
 mod blind;
@@ -75,6 +77,7 @@ fn main() -> std::process::ExitCode {
         enrich::trials(),
         shapes::trials(),
         watch::trials(),
+        alert::trials(),
         // one line a module
     ];
     let trials = trials.into_iter().flatten().collect();

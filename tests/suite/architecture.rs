@@ -17,19 +17,22 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("output", &["model", "finding"]),
     ("doctor", &["model", "source", "collect"]),
     ("demo", &["model"]),
+    ("alert", &["model", "finding"]),
     // Of the readers, it knows two doors: what happens among sockets, and what decides their reach.
     ("watch", &["model", "source", "finding", "collect", "firewall"]),
     (
         "cli",
         &[
             "model", "source", "finding", "rules", "collect", "enrich", "firewall", "scan", "output",
-            "doctor", "demo", "watch",
+            "doctor", "demo", "watch", "alert",
         ],
     ),
 ];
 
 /// Files within a room that may see less than their room: they decide on plain values.
 const PURE: &[(&str, &[&str])] = &[
+    ("watch/publish.rs", &["model", "finding", "watch"]),
+    ("alert/throttle.rs", &["finding", "alert"]),
     ("watch/diff.rs", &["model", "finding", "watch"]),
     ("watch/trigger.rs", &[]),
     ("firewall/expose.rs", &["model", "firewall"]),

@@ -6,6 +6,7 @@ mod architecture;
 mod cli;
 mod collect;
 mod output;
+mod packaging;
 mod rules;
 mod rulesets;
 mod watch;
