@@ -53,7 +53,10 @@ impl Desk {
         fs::set_permissions(&state, fs::Permissions::from_mode(0o777))?;
         // A terminal that only notes what it was asked to run.
         let terminal = folder.path().join("terminal");
-        fs::write(&terminal, "#!/bin/sh\nshift\nfor word; do echo \"$word\"; done >>\"$XDG_STATE_HOME/terminal\"\n")?;
+        fs::write(
+            &terminal,
+            "#!/bin/sh\nshift\nfor word; do echo \"$word\"; done >>\"$XDG_STATE_HOME/terminal\"\n",
+        )?;
         fs::set_permissions(&terminal, fs::Permissions::from_mode(0o755))?;
         let mut command = Command::new("dbus-daemon");
         command.args(["--session", "--nofork", "--print-address"]);
@@ -258,11 +261,17 @@ fn thousand() -> Outcome {
         desk.review().ok().filter(|text| text.matches("can be reached").count() == 1000)
     })?;
     expect(queue.contains("program199"), "the last is there", "not found")?;
-    lab::wait("the digest", || (desk.displayed()? + desk.ctl(&["count", "waiting"]).ok()?.parse::<usize>().ok()? >= 6).then_some(()))?;
+    lab::wait("the digest", || {
+        (desk.displayed()? + desk.ctl(&["count", "waiting"]).ok()?.parse::<usize>().ok()? >= 6).then_some(())
+    })?;
     std::thread::sleep(Duration::from_secs(2));
     let shown = desk.history()?;
     expect((6..=8).contains(&shown.len()), "five notifications and a digest", &format!("{shown:?}"))?;
-    expect(shown.iter().any(|(title, _)| title.contains("more alerts about")), "the digest", &format!("{shown:?}"))?;
+    expect(
+        shown.iter().any(|(title, _)| title.contains("more alerts about")),
+        "the digest",
+        &format!("{shown:?}"),
+    )?;
     let threads = fs::read_dir(format!("/proc/{}/task", agent.pid()))?.count();
     expect(threads < 20, "threads", &threads.to_string())
 }
