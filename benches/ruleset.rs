@@ -1,6 +1,10 @@
 //! What reading a ruleset costs beside `nft -j list ruleset`: 1,000 and 10,000 rules of nftables in a
 //! network namespace of its own, asked of the kernel and decoded. CPU time, user and system, both in
 //! turn in one run, best of seven; `cargo bench --bench ruleset`. Needs root and nft(8).
+//!
+//! Each size twice: with named sets only, and with a set without a name in every fifth rule. The
+//! kernel walks all sets of a table for each one that is asked for (`nf_tables_dump_set`), so that
+//! thousands of them in one table cost their square, whoever asks.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench tells its figures")]
 #![allow(unsafe_code, reason = "unshare and getrusage")]
@@ -47,8 +51,9 @@ mod linux {
         Ok(())
     }
 
-    /// As servers write them: addresses, ports, ranges, sets without a name, states, comments.
-    fn ruleset(rules: u32) -> String {
+    /// As servers write them: addresses, ports, ranges, states, comments; with `nameless`, sets
+    /// without a name.
+    fn ruleset(rules: u32, nameless: bool) -> String {
         let mut text = String::from("flush ruleset\ntable inet filter {\n");
         text.push_str(
             "set known { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 192.168.0.0/16 } }\n",
@@ -57,6 +62,7 @@ mod linux {
         for number in 0..rules {
             let (a, b, port) = (number / 250 % 250, number % 250, 1024 + number % 40_000);
             let _ = match number % 10 {
+                0 | 1 if !nameless => writeln!(text, "tcp dport {port} ct state new counter drop"),
                 0 | 1 => writeln!(text, "tcp dport {{ {port}, {} }} ct state new counter drop", port + 7),
                 2 | 3 => {
                     writeln!(text, "ip6 saddr 2001:db8:{a:x}:{b:x}::/64 drop comment \"number {number}\"")
@@ -80,8 +86,8 @@ mod linux {
         if done.status.success() { Ok(done.stdout.len()) } else { Err(io::Error::other("nft failed")) }
     }
 
-    fn compare(rules: u32) -> io::Result<()> {
-        nft(&["-f", "-"], &ruleset(rules))?;
+    fn compare(rules: u32, nameless: bool) -> io::Result<()> {
+        nft(&["-f", "-"], &ruleset(rules, nameless))?;
         let source = Source::live()?;
         let mut sample = Sample::new();
         sample.snapshot.namespaces[0].inode = source.own_netns().unwrap_or_default();
@@ -106,7 +112,8 @@ mod linux {
         let (theirs, asked, ours) = (least(&theirs), least(&asked), least(&ours));
         let share = (asked + ours).as_secs_f64() / theirs.as_secs_f64();
         println!(
-            "{rules:>6} rules: nft -j {:>7.1} ms, asked {:>6.1} ms, decoded {:>6.1} ms, together {share:.3} of nft -j",
+            "{rules:>6} rules, {:>4} sets: nft -j {:>7.1} ms, asked {:>6.1} ms, decoded {:>6.1} ms, together {share:.3} of nft -j",
+            if nameless { rules / 5 + 1 } else { 1 },
             theirs.as_secs_f64() * 1e3,
             asked.as_secs_f64() * 1e3,
             ours.as_secs_f64() * 1e3,
@@ -119,7 +126,9 @@ mod linux {
         if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
             return Err(io::Error::other(format!("needs root: {}", io::Error::last_os_error())));
         }
-        [1_000, 10_000].into_iter().try_for_each(compare)
+        [(1_000, false), (10_000, false), (1_000, true), (10_000, true)]
+            .into_iter()
+            .try_for_each(|(rules, nameless)| compare(rules, nameless))
     }
 }
 
