@@ -1,5 +1,6 @@
 //! The programs, how each is set up badly, and in which way its rule's remedy is to be followed.
 
+use super::unified_groups;
 use crate::lab::Need::{self, Root, Tool};
 
 /// Which end of the cable.
@@ -30,6 +31,10 @@ pub(super) enum Fix {
     Refused,
     /// Its first command is the new command line, with this in the place of PROGRAM.
     Again(&'static str),
+    /// Its commands, which ask for this unit to be ended; started all the same, it is back.
+    Stopped(&'static str),
+    /// Its commands, which ask for this unit to be restarted and change nothing else.
+    Restarted(&'static str),
     /// It names this option, which stands in the new command line.
     Option { said: &'static str, start: &'static str },
 }
@@ -84,6 +89,8 @@ const REDIS: Case = Case {
     fix: Fix::Service("redis-server"),
     ..LAN
 };
+
+const UNIFIED_GROUPS: Need = Need::Kernel("unified control groups", || unified_groups().is_some());
 
 const AS_USER: &str = "useradd --no-create-home --uid 4242 try";
 
@@ -561,6 +568,94 @@ time.sleep(600)\"",
             start: "socat UNIX-LISTEN:/run/demo.sock,mode=660,fork EXEC:/usr/bin/id",
         },
         fixed: &[Ready::File("/run/demo.sock")],
+        ..LAN
+    },
+    // Debian has neither of the next two: stand-ins under their names, which read the settings that
+    // the fix writes.
+    Case {
+        name: "mongodb",
+        rule: "mongodb-reachable",
+        needs: &[Root, Tool("socat")],
+        severity: "high",
+        prepare: "cp /usr/bin/socat /opt/mongod
+            printf 'net:\\n  port: 27017\\n  bindIp: 0.0.0.0\\n' > /etc/mongod.conf",
+        start: "at=$(sed -nE 's/^ +bindIp: //p' /etc/mongod.conf)
+            exec /opt/mongod TCP4-LISTEN:27017,reuseaddr,fork,bind=$at PIPE",
+        ready: Ready::Tcp(27017),
+        fix: Fix::Service("mongod"),
+        ..LAN
+    },
+    Case {
+        name: "elasticsearch",
+        rule: "elasticsearch-reachable",
+        needs: &[Root, Tool("python3")],
+        severity: "high",
+        prepare: "cp $(readlink -f /usr/bin/python3) /opt/java; mkdir -p /etc/elasticsearch
+            echo 'network.host: 0.0.0.0' > /etc/elasticsearch/elasticsearch.yml",
+        start: "at=$(sed -n 's/^network.host: //p' /etc/elasticsearch/elasticsearch.yml)
+            export PYTHONHOME=/usr
+            exec /opt/java -c 'import http.server as h, sys
+h.HTTPServer((sys.argv[1], 9200), h.SimpleHTTPRequestHandler).serve_forever()' \
+            ${at:-127.0.0.1} -Des.path.conf=/etc/elasticsearch",
+        ready: Ready::Tcp(9200),
+        fix: Fix::Service("elasticsearch"),
+        ..LAN
+    },
+    Case {
+        name: "docker_api",
+        rule: "docker-api-reachable",
+        needs: &[Root, Tool("dockerd"), Tool("containerd")],
+        severity: "critical",
+        prepare:
+            "mkdir -p /tmp/docker
+            echo 'DOCKER_OPTS=\"-H unix:///tmp/docker/api.sock -H tcp://0.0.0.0:2375\"' > /etc/default/docker",
+        start: "set -e; . /etc/default/docker
+            exec dockerd $DOCKER_OPTS --data-root /tmp/docker/data --exec-root /tmp/docker/exec \
+            --pidfile /tmp/docker/pid --bridge=none --iptables=false --storage-driver=vfs",
+        ready: Ready::Tcp(2375),
+        fix: Fix::Service("docker"),
+        fixed: &[Ready::File("/tmp/docker/api.sock")],
+        ..LAN
+    },
+    Case {
+        name: "port_mapper",
+        rule: "udp-amplifier",
+        needs: &[Root, Tool("rpcbind")],
+        severity: "low",
+        prepare: "mkdir -p /run/rpcbind",
+        start: "rpcbind -f -w",
+        ready: Ready::Udp(111),
+        fix: Fix::Stopped("--now rpcbind.service rpcbind.socket"),
+        ..LAN
+    },
+    Case {
+        name: "torrents",
+        rule: "peer-to-peer-program",
+        needs: &[Root, Tool("transmission-daemon")],
+        severity: "info",
+        start: "transmission-daemon -f -g /tmp/torrents --no-portmap --no-lpd",
+        ready: Ready::Tcp(51413),
+        fix: Fix::Stopped("--now transmission-daemon"),
+        ..LAN
+    },
+    Case {
+        name: "upgraded_and_not_restarted",
+        rule: "replaced-program-listens",
+        needs: &[Root, Tool("socat"), UNIFIED_GROUPS],
+        severity: "info",
+        prepare: "cp /usr/bin/socat /opt/served",
+        start: "mkdir -p $GROUPS_HERE/system.slice/served.service
+            echo $$ > $GROUPS_HERE/system.slice/served.service/cgroup.procs
+            exec /opt/served TCP4-LISTEN:8443,reuseaddr,fork PIPE",
+        ready: Ready::Tcp(8443),
+        // As dpkg does it, and once.
+        after: &[(
+            Side::Here,
+            "test -e /opt/upgraded || { cp /usr/bin/socat /opt/served.new; mv /opt/served.new /opt/served; }
+            touch /opt/upgraded; exec sleep 600",
+            Ready::File("/opt/upgraded"),
+        )],
+        fix: Fix::Restarted("served.service"),
         ..LAN
     },
     // A stand-in: only the name, the mode and the user of the file decide.

@@ -8,6 +8,7 @@
 
 mod cases;
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -57,6 +58,23 @@ fn run(case: &Case) -> Outcome {
             stop(good)?;
             let _bad = room.start(case, case.start, &[case.ready])?;
             room.finding(case.rule)?.ok_or_else(|| format!("{} stays quiet after the undo", case.rule))?;
+        }
+        Fix::Stopped(unit) => {
+            room.commands(&remedy["commands"])?;
+            room.noted(&format!("disable {unit}"))?;
+            stop(bad)?;
+            room.quiet(case.rule)?;
+            room.commands(&remedy["undo"])?;
+            room.noted(&format!("enable {unit}"))?;
+            let _bad = room.start(case, case.start, &[case.ready])?;
+            room.finding(case.rule)?.ok_or_else(|| format!("{} stays quiet after the undo", case.rule))?;
+        }
+        Fix::Restarted(unit) => {
+            room.commands(&remedy["commands"])?;
+            room.asked_for(unit)?;
+            stop(bad)?;
+            let _good = room.start(case, case.start, ready)?;
+            room.quiet(case.rule)?;
         }
         Fix::Commands => {
             room.commands(&remedy["commands"])?;
@@ -179,6 +197,7 @@ impl Room {
             .env("PATH", "/tmp/stub:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", "/root")
             .env("LC_ALL", "C.UTF-8");
+        command.envs(self.groups().map(|path| ("GROUPS_HERE", path)));
         Ok(command)
     }
 
@@ -241,13 +260,18 @@ impl Room {
 
     /// Whether a fix asked for this unit to be started again.
     fn asked_for(&self, unit: &str) -> Outcome {
+        self.noted(&format!("restart {unit}")).or_else(|_| self.noted(&format!("reload {unit}")))
+    }
+
+    /// Whether systemctl was run with this command.
+    fn noted(&self, command: &str) -> Outcome {
         let log = std::fs::read_to_string(format!("/proc/{}/root/tmp/systemctl", self.keeper.pid()))?;
-        let asked = |verb: &str| log.lines().any(|line| line == format!("{verb} {unit}"));
-        if asked("restart") || asked("reload") {
-            Ok(())
-        } else {
-            Err(Stop::Fail(format!("nobody restarted {unit}: {log}")))
-        }
+        lab::ensure(log.lines().any(|line| line == command), || format!("nobody asked for {command}: {log}"))
+    }
+
+    /// Where programs of this room make control groups of units.
+    fn groups(&self) -> Option<PathBuf> {
+        Some(unified_groups()?.join(format!("sockwarden-rules-{}", self.keeper.pid())))
     }
 
     /// What sockwarden says of this network namespace.
@@ -286,6 +310,40 @@ impl Room {
         }
         Err(Stop::Fail(format!("{rule} fires after its own fix: {last}")))
     }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        fn remove(group: &Path) {
+            for inner in std::fs::read_dir(group).into_iter().flatten().flatten() {
+                if inner.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    remove(&inner.path());
+                }
+            }
+            // Its programs were told to end and may take a moment.
+            for _ in 0..TRIES {
+                match std::fs::remove_dir(group) {
+                    Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                        std::thread::sleep(BETWEEN);
+                    }
+                    _ => break,
+                }
+            }
+        }
+        if let Some(groups) = self.groups().filter(|groups| groups.exists()) {
+            remove(&groups);
+        }
+    }
+}
+
+/// Where the unified hierarchy of control groups is mounted.
+fn unified_groups() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (point, kind) = (words.next()?, words.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(point))
+    })
 }
 
 /// Private copies of the folders that services and fixes write to, a `systemctl` that takes notes,
