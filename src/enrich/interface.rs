@@ -97,6 +97,7 @@ fn merge(
         let mut interface = blank(link.index, link.name.clone(), link.kind, link.up);
         interface.promiscuous = link.promiscuous;
         interface.master = link.master;
+        interface.link = link.link.filter(|_| link.kind == InterfaceKind::Veth);
         merged.insert(link.index, interface);
     }
     for each in told {
@@ -128,6 +129,7 @@ fn blank(index: u32, name: Text, kind: InterfaceKind, up: bool) -> Interface {
         promiscuous: false,
         addresses: Vec::new(),
         master: None,
+        link: None,
         default_v4: false,
         default_v6: false,
         groups: Vec::new(),

@@ -19,6 +19,7 @@ pub struct Link {
     pub up: bool,
     pub promiscuous: bool,
     pub master: Option<u32>,
+    pub link: Option<u32>,
     /// net.ipv4.conf.NAME.route_localnet
     pub route_localnet: Option<bool>,
 }
@@ -53,12 +54,14 @@ fn link(body: &[u8]) -> Option<Link> {
         up: flags & 1 != 0,
         promiscuous: flags & 0x100 != 0,
         master: None,
+        link: None,
         route_localnet: None,
     };
     let mut kind: &[u8] = b"";
     for (name, value) in attributes(body.get(16..)?) {
         match name {
             3 => link.name = value.strip_suffix(b"\0").unwrap_or(value).into(), // IFLA_IFNAME
+            5 => link.link = u32_at(value, 0),                                  // IFLA_LINK
             10 => link.master = u32_at(value, 0),                               // IFLA_MASTER
             // IFLA_LINKINFO with IFLA_INFO_KIND
             18 => kind = attributes(value).find(|(inner, _)| *inner == 1).map_or(b"", |(_, text)| text),

@@ -4,11 +4,17 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::evaluate::{Judged, Question, judge};
-use super::place::Place;
+use super::arrive::{Door, Target, arrived, said, unknown};
+use super::evaluate::Question;
+use super::journey::{Judged, World, judge};
+use super::place::{Place, Side};
 use super::quote;
 use super::ranges::{Family, Ranges};
-use super::ways::{Bind, Bound, Ports, Reason, Transport, Way, echoes, forwarded, through_rules, ways};
+use super::region::Region;
+use super::ruleset::Ruleset;
+use super::ways::{
+    Bind, Bound, Ports, Reason, Transport, Way, echoes, forwarded, senders, through_rules, ways,
+};
 use crate::model::{
     Endpoint, Entry, Exposure, FilterState, Gap, Namespace, NamespaceId, Path, PortRange, Protocol, Reach,
     Role, Snapshot, Socket, Text, Upstream, Verdict,
@@ -27,6 +33,9 @@ pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
     let own = snapshot.namespaces.iter().zip(&places).find(|(namespace, _)| namespace.own);
     snapshot.upstream = upstream.or_else(|| Some(own?.1.as_ref()?.upstream));
     let mut shapes: BTreeMap<(NamespaceId, Bind, Option<u16>), Shape> = BTreeMap::new();
+    let world = World::new(&places);
+    // Only rules tell ports apart.
+    let ruled = places.iter().flatten().any(|place| place.rules.is_some());
     let mut judged = Verdicts::default();
     let mut reasons = Reasons::default();
     let mut filtered: BTreeMap<NamespaceId, u64> = BTreeMap::new();
@@ -41,11 +50,9 @@ pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
                 // Only Linux has such binds, and there a namespace has an inode.
                 bind.maybe_device &= snapshot.namespace(netns).inode != 0;
                 unbound += u64::from(bind.maybe_device);
-                // Only rules tell ports apart.
-                let ruled = places[netns.0 as usize].as_ref().is_some_and(|place| place.rules.is_some());
-                let shape = shapes.entry((netns, bind, port.filter(|_| ruled))).or_insert_with(|| {
-                    Shape::new(&places, &snapshot.namespaces, netns, &bind, port, &mut judged)
-                });
+                let shape = shapes
+                    .entry((netns, bind, port.filter(|_| ruled)))
+                    .or_insert_with(|| Shape::new(&world, netns, &bind, port, &mut judged));
                 if let Some(where_filtered) = shape.filtered {
                     *filtered.entry(where_filtered).or_default() += 1;
                 }
@@ -169,9 +176,119 @@ fn network(socket: &Socket, transport: Transport, dual: bool) -> Receives {
     Receives::Network(bind, socket.protocol.has_ports().then_some(port))
 }
 
-/// What the rules of a namespace make of everything that comes to one of its gates: one walk for
-/// all listeners.
-pub(super) type Verdicts = BTreeMap<(NamespaceId, usize, Question), Rc<Judged>>;
+/// What becomes of everything that comes to a gate: one journey for all listeners.
+pub(super) type Verdicts = BTreeMap<(usize, usize, Question), Rc<Judged>>;
+
+struct Asking<'a, 'w, 'v> {
+    world: &'w World<'a>,
+    judged: &'v mut Verdicts,
+}
+
+impl Asking<'_, '_, '_> {
+    fn ask(&mut self, netns: usize, gate: usize, question: Question) -> Rc<Judged> {
+        let world = self.world;
+        let judged = self.judged.entry((netns, gate, question));
+        Rc::clone(judged.or_insert_with(|| Rc::new(judge(world, netns, gate, question))))
+    }
+
+    /// What the rules of the namespace make of a way straight to the socket.
+    fn through(&mut self, way: &Way, target: &Target<'_>) -> Vec<Way> {
+        let (netns, place) = (target.netns, target.place);
+        let plain = question(way.family, target.bind);
+        let (echo, stranger) = echoes(place, way);
+        let mut found = Vec::new();
+        if let Some(echo) = echo {
+            let mut verdicts = self.ask(netns, way.gate, Question { echoed: true, ..plain });
+            // Of IPv6 a stranger may take such an address for his own.
+            if way.family == Family::V6 {
+                verdicts = Rc::new(verdicts.either(&self.ask(netns, way.gate, plain)));
+            }
+            found.extend(through_rules(place, &echo, &verdicts, target.port));
+        }
+        if let Some(stranger) = stranger {
+            found.extend(through_rules(place, &stranger, &self.ask(netns, way.gate, plain), target.port));
+        }
+        found
+    }
+
+    /// Ways in to sockets of the namespace that are none by what the sender writes.
+    fn translated(&mut self, own: &[Way], target: &Target<'_>) -> Vec<Way> {
+        let steers = target.place.rules.as_ref().is_some_and(Ruleset::steers);
+        let mut found = Vec::new();
+        for family in Family::BOTH.into_iter().filter(|_| steers) {
+            for gate in 0..target.place.gates.len() {
+                let door = Door { netns: target.netns, place: target.place, gate, family };
+                let mut told = Region::default();
+                for way in own.iter().filter(|way| way.gate == gate && way.family == family) {
+                    told.add(said(way, target.port));
+                }
+                found.extend(self.arrivals(&door, target.netns, target, &mut told));
+            }
+        }
+        found
+    }
+
+    fn arrivals(
+        &mut self,
+        door: &Door<'_>,
+        netns: usize,
+        target: &Target<'_>,
+        told: &mut Region,
+    ) -> Vec<Way> {
+        if target.bind.bound[door.family as usize].is_none() {
+            return Vec::new();
+        }
+        let judged = self.ask(netns, door.gate, question(door.family, target.bind));
+        if judged.lost { anything(door, target, told) } else { arrived(door, &judged, target, told) }
+    }
+
+    /// Ways in by another namespace, which passes packets on.
+    fn passed_on(&mut self, netns: usize, host: &Place, target: &Target<'_>) -> Vec<Way> {
+        let unread = host.verdict == Verdict::Unknown;
+        // The ends of the cables do not know each other: nobody can tell what is joined to what.
+        let untold = target.place.gates.iter().any(|gate| gate.veth && gate.link.is_none());
+        if untold || (unread && self.world.leads(netns, target.netns)) {
+            let veth = target.place.gates.iter().any(|gate| gate.veth);
+            return if veth && cabled(host) {
+                forwarded(host, target.place, target.bind)
+            } else {
+                Vec::new()
+            };
+        }
+        let mut found = Vec::new();
+        if !self.world.leads(netns, target.netns) {
+            return found;
+        }
+        for family in Family::BOTH {
+            for (gate, entry) in host.gates.iter().enumerate() {
+                if entry.side == Side::Nobody {
+                    continue;
+                }
+                let door = Door { netns, place: host, gate, family };
+                found.extend(self.arrivals(&door, netns, target, &mut Region::default()));
+            }
+        }
+        found
+    }
+}
+
+fn question(family: Family, bind: &Bind) -> Question {
+    let answered = bind.transport == Transport::Stream;
+    Question { family, protocol: bind.protocol, answered, echoed: false }
+}
+
+/// All that may come by a door whose rules are too many to follow, but for what is told already.
+fn anything(door: &Door<'_>, target: &Target<'_>, told: &Region) -> Vec<Way> {
+    let host = door.place;
+    let sources = match host.gates[door.gate].side {
+        Side::Loopback => host.local[door.family as usize].clone(),
+        Side::Nobody => return Vec::new(),
+        Side::Inside | Side::Overlay | Side::Outside => senders(host, target.bind.transport, door.family),
+    };
+    let ports = Ranges::new(vec![(0, u16::MAX.into())]);
+    let all = Region::one([sources, door.family.all(), ports]).minus(told).disjoint();
+    all.0.into_iter().map(|block| unknown(door, block)).collect()
+}
 
 /// The rules that decided anything, each with its index in the evidence.
 #[derive(Default)]
@@ -216,61 +333,38 @@ struct Product {
 
 impl Shape {
     pub(super) fn new(
-        places: &[Option<Place>],
-        namespaces: &[Namespace],
+        world: &World<'_>,
         netns: NamespaceId,
         bind: &Bind,
         port: Option<u16>,
         judged: &mut Verdicts,
     ) -> Self {
-        let Some(place) = places.get(netns.0 as usize).and_then(Option::as_ref) else {
+        let mut asking = Asking { world, judged };
+        let Some(place) = asking.world.places.get(netns.0 as usize).and_then(Option::as_ref) else {
             return Self::blind(netns, bind);
         };
         let alien = bind.device != 0 && !place.known.contains(&bind.device);
         if alien {
             return Self { products: Vec::new(), reach: Reach::Unknown, certain: false, filtered: None };
         }
+        let target = Target { netns: netns.0 as usize, place, bind, port };
         let mut own = ways(place, bind);
-        if let Some(rules) = &place.rules {
-            let mut ask = |gate: usize, question: Question| -> Rc<Judged> {
-                let verdicts = judged.entry((netns, gate, question));
-                Rc::clone(
-                    verdicts.or_insert_with(|| Rc::new(judge(place, rules, &place.gates[gate], question))),
-                )
-            };
-            let through = |way: &Way| {
-                let answered = bind.transport == Transport::Stream;
-                let plain = Question { family: way.family, protocol: bind.protocol, answered, echoed: false };
-                let (echo, stranger) = echoes(place, way);
-                let mut found = Vec::new();
-                if let Some(echo) = echo {
-                    let mut verdicts = ask(way.gate, Question { echoed: true, ..plain });
-                    // Of IPv6 a stranger may take such an address for his own.
-                    if way.family == Family::V6 {
-                        verdicts = Rc::new(verdicts.either(&ask(way.gate, plain)));
-                    }
-                    found.extend(through_rules((netns, place), &echo, &verdicts, port));
-                }
-                if let Some(stranger) = stranger {
-                    found.extend(through_rules((netns, place), &stranger, &ask(way.gate, plain), port));
-                }
-                found
-            };
-            own = own.iter().flat_map(through).collect();
+        if place.rules.is_some() {
+            own = own.iter().flat_map(|way| asking.through(way, &target)).collect();
+            let translated = asking.translated(&own, &target);
+            own.extend(translated);
         }
         let mut filtered = (place.verdict == Verdict::Unknown && !own.is_empty()).then_some(netns);
         let mut products = Vec::new();
         gather(&mut products, netns, place, own);
-        if place.gates.iter().any(|gate| gate.veth) {
-            for (number, other) in places.iter().enumerate() {
-                let id = NamespaceId(u32::try_from(number).unwrap_or(u32::MAX));
-                let Some(host) = other.as_ref().filter(|host| id != netns && cabled(host)) else { continue };
-                let through = forwarded(host, place, bind);
-                if !through.is_empty() && namespaces[number].filter != FilterState::None {
-                    filtered = filtered.or(Some(id));
-                }
-                gather(&mut products, id, host, through);
+        for (number, other) in asking.world.places.iter().enumerate() {
+            let id = NamespaceId(u32::try_from(number).unwrap_or(u32::MAX));
+            let Some(host) = other.as_ref().filter(|_| id != netns) else { continue };
+            let through = asking.passed_on(number, host, &target);
+            if through.iter().any(|way| way.verdict == Verdict::Unknown) && host.verdict == Verdict::Unknown {
+                filtered = filtered.or(Some(id));
             }
+            gather(&mut products, id, host, through);
         }
         let reach = products.iter().map(|each| each.reach).max().unwrap_or(Reach::None);
         let certain = products.iter().all(|each| each.verdict == Verdict::Accept);
@@ -321,7 +415,7 @@ impl Shape {
             .map(|each| Path {
                 entry: each.entry.clone(),
                 destinations: each.family.addresses(&each.destinations),
-                ports: port.map(|port| ports(each.ports, port)),
+                ports: port.map(|port| ports(&each.ports, port)),
                 sources: each.family.addresses(&each.sources),
                 verdict: each.verdict,
                 because: each.because.iter().map(|reason| reasons.index(reason)).collect(),
@@ -335,17 +429,17 @@ impl Shape {
 
 /// Whether other namespaces can hang on it.
 fn cabled(host: &Place) -> bool {
-    use super::place::Side;
     host.gates.iter().any(|gate| gate.side == Side::Inside)
 }
 
-fn ports(which: Ports, own: u16) -> Vec<PortRange> {
+fn ports(which: &Ports, own: u16) -> Vec<PortRange> {
     let all = Ranges::new(vec![(0, u16::MAX.into())]);
     let own = Ranges::new(vec![(own.into(), own.into())]);
     match which {
         Ports::Own => own.ports(),
         Ports::Others => all.minus(&own).ports(),
         Ports::All => all.ports(),
+        Ports::These(ports) => ports.ports(),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::expose::{Reasons, Receives, Shape, Verdicts, receives};
+use super::journey::World;
 use super::place::{Place, Side};
 use super::quote;
 use super::region::{Block, Region};
@@ -106,10 +107,9 @@ impl Inquirer<'_> {
         asking: Option<&Asking>,
     ) -> Inquiry {
         let netns = self.snapshot.sockets[index.0 as usize].netns;
-        let namespaces = &self.snapshot.namespaces;
-        let shape = Shape::new(&self.places, namespaces, netns, &bind, port, &mut self.judged);
+        let shape = Shape::new(&World::new(&self.places), netns, &bind, port, &mut self.judged);
         let now = shape.exposure(port, &mut self.reasons);
-        let free = Shape::new(&self.open, namespaces, netns, &bind, port, &mut Verdicts::default());
+        let free = Shape::new(&World::new(&self.open), netns, &bind, port, &mut Verdicts::default());
         let free = free.exposure(port, &mut Reasons::default());
         let refused = self.refused(&now, &free, port);
         let asked = asking.map(|asking| asked(asking, &now, &refused));
@@ -167,7 +167,7 @@ impl Inquirer<'_> {
         let place = self.places.get(netns.0 as usize).and_then(Option::as_ref);
         let gate = place.and_then(|place| place.gates.iter().position(|gate| gate.name == *interface));
         let judged = self.judged.iter().filter(|((at, number, question), _)| {
-            *at == netns && Some(*number) == gate && question.family == family
+            *at == netns.0 as usize && Some(*number) == gate && question.family == family
         });
         for decision in judged.flat_map(|(_, judged)| &judged.decisions).filter(|each| !each.accepts) {
             if left.is_empty() {
@@ -179,7 +179,10 @@ impl Inquirer<'_> {
                     continue;
                 }
                 left = left.minus_block(piece);
-                let reason = (netns, decision.decider.clone());
+                let reason = (
+                    NamespaceId(u32::try_from(decision.netns).unwrap_or(u32::MAX)),
+                    decision.decider.clone(),
+                );
                 found.extend(mine.0.into_iter().map(|block| (Some(reason.clone()), block)));
             }
         }
@@ -215,9 +218,8 @@ impl Inquirer<'_> {
             found.extend(all.filter(|each| each.closes && rules.len() > 1));
         }
         let then = {
-            let namespaces = &self.snapshot.namespaces;
             let near = on_loopback(bind);
-            let shape = Shape::new(&self.places, namespaces, netns, &near, port, &mut Verdicts::default());
+            let shape = Shape::new(&World::new(&self.places), netns, &near, port, &mut Verdicts::default());
             shape.exposure(port, &mut Reasons::default())
         };
         found.extend(self.compared(now, &then, Closer::Loopback, &[]));
@@ -245,8 +247,7 @@ impl Inquirer<'_> {
                 (None, None) => {}
             }
         }
-        let namespaces = &self.snapshot.namespaces;
-        let shape = Shape::new(&self.places, namespaces, netns, bind, port, &mut Verdicts::default());
+        let shape = Shape::new(&World::new(&self.places), netns, bind, port, &mut Verdicts::default());
         let then = shape.exposure(port, &mut Reasons::default());
         // Backwards, so that the first copy of a namespace's rules is the last to come back.
         for (at, rules) in kept.into_iter().rev() {

@@ -2,11 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod arrive;
 mod ask;
 mod evaluate;
 mod expose;
 pub mod generation;
 mod inquiry;
+mod journey;
 mod netlink;
 mod place;
 mod quote;

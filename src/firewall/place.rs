@@ -1,12 +1,14 @@
 //! What a network namespace is to a packet: the gates it can come in by, the addresses that are
 //! delivered here, the senders that can be answered.
 
+use std::collections::BTreeMap;
+
 use super::classes::Classes;
 use super::ranges::{Family, Ranges, number};
 use super::read::decode;
 use super::ruleset::Ruleset;
 use crate::model::{
-    AddrRange, FilterState, Host, Interface, InterfaceKind, Namespace, Text, Upstream, Verdict,
+    AddrRange, FilterState, Host, Interface, InterfaceKind, Namespace, Routes, Text, Upstream, Verdict,
 };
 
 /// Addresses, each with the index of its interface.
@@ -34,8 +36,18 @@ pub(crate) struct Gate {
     pub(crate) side: Side,
     pub(crate) veth: bool,
     pub(crate) bridge: bool,
+    /// Index of the other end of a virtual cable, in its own namespace.
+    pub(crate) link: Option<u32>,
     /// Multicast groups joined here, per family.
     pub(crate) groups: [Ranges; 2],
+}
+
+/// An end of a virtual cable that is a port of a bridge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Port {
+    pub(crate) index: u32,
+    pub(crate) master: u32,
+    pub(crate) link: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -44,6 +56,9 @@ pub(crate) struct Place {
     pub(crate) gates: Vec<Gate>,
     /// Indices of all interfaces, gates or not.
     pub(crate) known: Vec<u32>,
+    pub(crate) ports: Vec<Port>,
+    /// Per family: what leaves by which interface.
+    routes: [Vec<(Ranges, u32)>; 2],
     /// Per family: what is delivered here.
     pub(crate) local: [Ranges; 2],
     /// Per family: what belongs to one interface, with its index.
@@ -55,8 +70,9 @@ pub(crate) struct Place {
     pub(crate) policy: bool,
     /// What a packet filter makes of every path, where its rules are not known.
     pub(crate) verdict: Verdict,
-    /// The rules, where all there are could be read and none translates.
+    /// The rules, where all there are could be read.
     pub(crate) rules: Option<Ruleset>,
+    /// Whether rules translate that nobody has read.
     pub(crate) translates: bool,
     /// Whether packets to 127.0.0.0/8 may come in from a network.
     pub(crate) route_localnet: bool,
@@ -74,6 +90,12 @@ pub(crate) fn of_interface(owned: &[(Ranges, u32)], index: u32) -> Ranges {
 }
 
 impl Place {
+    /// Destinations that leave by an interface, as far as that is known.
+    pub(crate) fn routed(&self, family: Family, interface: u32) -> Ranges {
+        let found = self.routes[family as usize].iter().find(|(_, owner)| *owner == interface);
+        found.map(|(set, _)| set.clone()).unwrap_or_default()
+    }
+
     /// `None` when the interfaces could not be read.
     pub(crate) fn new(namespace: &Namespace, host: &Host, upstream: Option<Upstream>) -> Option<Self> {
         let interfaces = namespace.interfaces.known()?;
@@ -104,6 +126,8 @@ impl Place {
         Some(Self {
             gates: interfaces.iter().filter_map(|each| gate(each, interfaces, namespace.own)).collect(),
             known: interfaces.iter().map(|each| each.index).collect(),
+            ports: interfaces.iter().filter_map(port).collect(),
+            routes: Family::BOTH.map(|family| routed(routes, family)),
             broadcast: [broadcast[0].minus(&local[0]), broadcast[1].minus(&local[1])],
             local,
             owned,
@@ -122,7 +146,21 @@ impl Place {
     }
 }
 
-/// Rules that can be judged: nothing else filters here, and nothing translates.
+fn port(each: &Interface) -> Option<Port> {
+    Some(Port { index: each.index, master: each.master?, link: each.link? })
+}
+
+/// Destinations by the interface that they leave by.
+fn routed(routes: Option<&Routes>, family: Family) -> Vec<(Ranges, u32)> {
+    let mut by_interface: BTreeMap<u32, Vec<AddrRange>> = BTreeMap::new();
+    for (range, interface) in routes.map(|routes| &routes.out[..]).unwrap_or_default() {
+        by_interface.entry(*interface).or_default().push(*range);
+    }
+    let sets = by_interface.into_iter().map(|(interface, all)| (family.pick(&all), interface));
+    sets.filter(|(set, _)| !set.is_empty()).collect()
+}
+
+/// Rules that can be judged: nothing else filters here.
 fn rules(namespace: &Namespace) -> Option<Ruleset> {
     let FilterState::Some(names) = &namespace.filter else { return None };
     let starts = |prefix: &[u8]| names.iter().any(|name| name.as_bytes().starts_with(prefix));
@@ -132,7 +170,7 @@ fn rules(namespace: &Namespace) -> Option<Ruleset> {
     let nftables = namespace.nftables.known();
     let read = (nftables.is_some() || !starts(known[0]))
         && (legacy.is_some() || !(starts(known[1]) || starts(known[2])));
-    if !only || !read || namespace.translates != Some(false) {
+    if !only || !read {
         return None;
     }
     decode(nftables, legacy.map_or(&[], Vec::as_slice), namespace.ipsets.known())
@@ -187,6 +225,7 @@ fn gate(each: &Interface, all: &[Interface], own: bool) -> Option<Gate> {
         side: side(each, all, own),
         veth: each.kind == InterfaceKind::Veth,
         bridge: each.kind == InterfaceKind::Bridge,
+        link: each.link,
         groups: Family::BOTH.map(group),
     })
 }

@@ -43,10 +43,8 @@ pub(crate) enum Hook {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Ruleset {
     pub(crate) tables: Vec<Table>,
-    /// Some rule takes packets out of connection tracking.
-    pub(crate) untracks: bool,
-    /// Some rule sets the packet's mark.
-    pub(crate) marks: bool,
+    /// Some rule asks by which interface packets leave.
+    pub(crate) asks_exit: bool,
 }
 
 impl Ruleset {
@@ -65,9 +63,8 @@ impl Ruleset {
 
     /// Notes what some rule of it does anywhere.
     pub(crate) fn sum_up(&mut self) {
-        let untracks = self.steps().any(|step| *step == Step::Untrack);
-        let marks = self.steps().any(|step| matches!(step, Step::Set { what: Setting::Mark, .. }));
-        (self.untracks, self.marks) = (untracks, marks);
+        let asks = self.steps().any(|step| matches!(step, Step::Meta { key: Meta::Oif | Meta::OifName, .. }));
+        self.asks_exit = asks;
     }
 }
 

@@ -6,10 +6,12 @@
 use std::net::IpAddr;
 
 use super::classes::Classes;
-use super::evaluate::{Decider, Judged, reasons};
+use super::evaluate::{Decider, reasons};
+use super::journey::Judged;
 use super::place::{Gate, Place, Side, of_interface};
 use super::ranges::{Family, Ranges};
 use super::region::Block;
+use super::ruleset::Ruleset;
 use crate::model::{NamespaceId, Reach, Verdict};
 
 /// How a protocol takes what a stranger sends.
@@ -49,13 +51,15 @@ pub(crate) struct Bind {
 }
 
 /// Which destination ports a way has.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Ports {
     /// The socket's own.
     Own,
     /// All but its own: something translates them.
     Others,
     All,
+    /// These: something translates them.
+    These(Ranges),
 }
 
 /// One product, for one gate.
@@ -224,23 +228,8 @@ impl Walk<'_> {
         set
     }
 
-    /// Who can send over a network, and be answered where an answer is needed.
     fn senders(&self) -> Ranges {
-        let classes = Classes::of(self.family);
-        let (place, family) = (self.place, self.family as usize);
-        let outside = self.family.all().minus(&classes.martian);
-        match (self.bind.transport, self.family) {
-            (Transport::Stream, _) => outside
-                .minus(&classes.unspecified)
-                .and(&place.answerable[family])
-                .minus(&place.local[family])
-                .minus(&place.broadcast[family]),
-            // IPv4 refuses its own addresses as senders (`fib_validate_source`), IPv6 does not.
-            (Transport::Datagram | Transport::Raw | Transport::Ping, Family::V4) => {
-                outside.minus(&place.local[family])
-            }
-            (Transport::Datagram | Transport::Raw | Transport::Ping, Family::V6) => outside,
-        }
+        senders(self.place, self.bind.transport, self.family)
     }
 
     /// With rules that choose between tables the way back is not known.
@@ -350,7 +339,7 @@ impl Walk<'_> {
             return;
         }
         let doubt = self.bind.maybe_device || (self.family == Family::V4 && self.bind.maybe_v4);
-        let reach = reach(self.place, self.gate, self.family, &destinations, ports, &sources);
+        let reach = reach(self.place, self.gate, self.family, &destinations, &ports, &sources);
         let verdict = if doubt { Verdict::Unknown } else { verdict };
         let (gate, family) = (self.index, self.family);
         let because = Vec::new();
@@ -358,9 +347,35 @@ impl Walk<'_> {
     }
 }
 
+/// Who can send over a network, and be answered where an answer is needed.
+pub(crate) fn senders(place: &Place, transport: Transport, of: Family) -> Ranges {
+    let classes = Classes::of(of);
+    let family = of as usize;
+    let outside = of.all().minus(&classes.martian);
+    match (transport, of) {
+        (Transport::Stream, _) => outside
+            .minus(&classes.unspecified)
+            .and(&place.answerable[family])
+            .minus(&place.local[family])
+            .minus(&place.broadcast[family]),
+        // IPv4 refuses its own addresses as senders (`fib_validate_source`), IPv6 does not.
+        (Transport::Datagram | Transport::Raw | Transport::Ping, Family::V4) => {
+            outside.minus(&place.local[family])
+        }
+        (Transport::Datagram | Transport::Raw | Transport::Ping, Family::V6) => outside,
+    }
+}
+
 /// The class of senders of one product. Where translation is at work the destination may be any
 /// address of this computer.
-fn reach(place: &Place, gate: &Gate, family: Family, to: &Ranges, ports: Ports, from: &Ranges) -> Reach {
+pub(crate) fn reach(
+    place: &Place,
+    gate: &Gate,
+    family: Family,
+    to: &Ranges,
+    ports: &Ports,
+    from: &Ranges,
+) -> Reach {
     let classes = Classes::of(family);
     let one_to_one = place.one_to_one && gate.side == Side::Outside;
     let local = &place.local[family as usize];
@@ -371,6 +386,11 @@ fn reach(place: &Place, gate: &Gate, family: Family, to: &Ranges, ports: Ports, 
         Side::Overlay | Side::Outside if to.minus(&classes.loopback).is_empty() => Reach::Link,
         Side::Overlay | Side::Outside => match ports {
             Ports::Own => classes.reach(from, to, one_to_one),
+            // A sender that is far away can name an address of ours only.
+            Ports::These(_) => {
+                let ours = to.and(local);
+                classes.reach(from, if ours.is_empty() { to } else { &ours }, one_to_one)
+            }
             Ports::Others | Ports::All => classes.reach(from, &local.minus(&classes.loopback), one_to_one),
         },
     }
@@ -390,16 +410,18 @@ pub(crate) fn echoes(place: &Place, way: &Way) -> (Option<Way>, Option<Way>) {
     (part(way.sources.and(&place.local[family])), part(way.sources.minus(&place.local[family])))
 }
 
+/// The rules that let a block in, or leave it in doubt.
+pub(crate) fn because(judged: &Judged, block: &Block, doubt: bool) -> Vec<Reason> {
+    let netns = |number: usize| NamespaceId(u32::try_from(number).unwrap_or(u32::MAX));
+    let found = reasons(&judged.decisions, block, doubt).into_iter();
+    found.map(|(number, decider)| (netns(number), decider)).collect()
+}
+
 /// More pieces than this of one way are not told apart.
-const MOST_PIECES: usize = 400;
+pub(crate) const MOST_PIECES: usize = 400;
 
 /// Splits a way by what the rules of `place` make of it; what they drop is no way.
-pub(crate) fn through_rules(
-    (netns, place): (NamespaceId, &Place),
-    way: &Way,
-    judged: &Judged,
-    port: Option<u16>,
-) -> Vec<Way> {
+pub(crate) fn through_rules(place: &Place, way: &Way, judged: &Judged, port: Option<u16>) -> Vec<Way> {
     let ports = match port {
         Some(port) => Ranges::new(vec![(port.into(), port.into())]),
         None => Ranges::new(vec![(0, u16::MAX.into())]),
@@ -416,16 +438,15 @@ pub(crate) fn through_rules(
     let mut found = Vec::new();
     for (region, verdict, doubt) in [(certain, way.verdict, false), (doubtful, Verdict::Unknown, true)] {
         for block in region.0 {
-            let because =
-                reasons(&judged.decisions, &block, doubt).into_iter().map(|each| (netns, each)).collect();
+            let because = because(judged, &block, doubt);
             let Block([sources, destinations, _]) = block;
             let gate = &place.gates[way.gate];
-            let reach = reach(place, gate, way.family, &destinations, way.ports, &sources);
+            let reach = reach(place, gate, way.family, &destinations, &way.ports, &sources);
             found.push(Way {
                 gate: way.gate,
                 family: way.family,
                 destinations,
-                ports: way.ports,
+                ports: way.ports.clone(),
                 sources,
                 verdict,
                 reach,
@@ -441,6 +462,7 @@ pub(crate) fn through_rules(
 /// in doubt.
 pub(crate) fn forwarded(host: &Place, inner: &Place, bind: &Bind) -> Vec<Way> {
     let mut found = Vec::new();
+    let translates = host.translates || host.rules.as_ref().is_some_and(Ruleset::steers);
     for family in Family::BOTH {
         let Some(bound) = bind.bound[family as usize] else { continue };
         let classes = Classes::of(family);
@@ -454,10 +476,10 @@ pub(crate) fn forwarded(host: &Place, inner: &Place, bind: &Bind) -> Vec<Way> {
         }
         for (index, gate) in host.gates.iter().enumerate() {
             let alone = matches!(gate.side, Side::Loopback | Side::Nobody);
-            if alone && !(host.translates && gate.side == Side::Loopback) {
+            if alone && !(translates && gate.side == Side::Loopback) {
                 continue;
             }
-            let (destinations, ports) = if host.translates {
+            let (destinations, ports) = if translates {
                 (family.all(), Ports::All)
             } else {
                 (taken.minus(&host.local[family as usize]), Ports::Own)
@@ -468,7 +490,7 @@ pub(crate) fn forwarded(host: &Place, inner: &Place, bind: &Bind) -> Vec<Way> {
             if destinations.is_empty() || sources.is_empty() {
                 continue;
             }
-            let reach = reach(host, gate, family, &destinations, ports, &sources);
+            let reach = reach(host, gate, family, &destinations, &ports, &sources);
             found.push(Way {
                 gate: index,
                 family,

@@ -66,6 +66,10 @@ pub struct Routes {
     pub broadcast: Vec<(AddrRange, u32)>,
     /// Senders that an answer finds a route to; merged and in order.
     pub answerable: Vec<AddrRange>,
+    /// Where other destinations go: no two overlap, each with the index of the interface, 0 where
+    /// several share it or nobody can tell.
+    #[serde(default)]
+    pub out: Vec<(AddrRange, u32)>,
     /// Rules beyond those of a fresh namespace choose between tables (ip-rule(8)), so
     /// `answerable` is the most there can be.
     pub policy: bool,
@@ -128,6 +132,9 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// Index of the bridge or bond that it belongs to.
     pub master: Option<u32>,
+    /// Of an end of a virtual cable, the index of the other end in its own namespace.
+    #[serde(default)]
+    pub link: Option<u32>,
     /// Whether a default route leaves through it, per family.
     pub default_v4: bool,
     pub default_v6: bool,

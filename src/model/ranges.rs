@@ -27,6 +27,14 @@ impl Ranges {
         self.0.is_empty()
     }
 
+    /// The one number it holds, if it holds one.
+    pub(crate) fn only(&self) -> Option<u128> {
+        match self.0[..] {
+            [(first, last)] if first == last => Some(first),
+            _ => None,
+        }
+    }
+
     pub(crate) fn union(&self, other: &Self) -> Self {
         Self::new(self.0.iter().chain(&other.0).copied().collect())
     }

@@ -179,6 +179,7 @@ pub fn interface(index: u32, name: &str, kind: InterfaceKind, addresses: &[&str]
         up: true,
         promiscuous: false,
         master: None,
+        link: None,
         default_v4: physical && addresses.iter().any(|each| matches!(each.addr(), IpAddr::V4(_))),
         default_v6: physical && addresses.iter().any(|each| matches!(each.addr(), IpAddr::V6(_))),
         groups: Vec::new(),

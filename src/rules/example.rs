@@ -817,6 +817,7 @@ fn interface(index: u32, name: &str, kind: InterfaceKind, addresses: &[&str]) ->
         promiscuous: false,
         addresses: addresses.iter().filter_map(|address| address.parse().ok()).collect(),
         master: None,
+        link: None,
         default_v4: false,
         default_v6: false,
         groups: Vec::new(),

@@ -56,7 +56,7 @@ pub(crate) fn settle(town: &Town) -> Outcome {
     Ok(())
 }
 
-fn hardware(netns: &Netns, device: &str) -> Outcome<String> {
+pub(crate) fn hardware(netns: &Netns, device: &str) -> Outcome<String> {
     let ip = find_program("ip").ok_or("ip")?;
     let said = output(netns.command(ip)?.args(["-o", "link", "show", "dev", device]))?;
     let text = String::from_utf8_lossy(&said).into_owned();
@@ -81,6 +81,11 @@ struct Tried {
     wrong: Vec<String>,
 }
 
+/// A number in the environment.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
 fn generated() -> Outcome {
     against_the_kernel("nft", rounds(), &|host, seed| {
         let ruleset = Generator::new(seed).ruleset();
@@ -93,7 +98,6 @@ pub(crate) type Load<'f> = &'f (dyn Fn(&Netns, u64) -> Outcome<Option<String>> +
 
 /// Compares every answer under every ruleset with the kernel's.
 pub(crate) fn against_the_kernel(program: &str, rounds: u64, load: Load<'_>) -> Outcome {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("SOCKWARDEN_SEED").unwrap_or(1);
     let rounds = number("SOCKWARDEN_ROUNDS").unwrap_or(rounds);
     let next = AtomicU64::new(first);
@@ -175,6 +179,7 @@ fn load(host: &Netns, ruleset: &str) -> Outcome<bool> {
 pub(crate) struct Generator(u64);
 
 impl Generator {
+    /// The same number gives the same rulesets.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
@@ -202,6 +207,195 @@ impl Generator {
             let family = self.pick(&["inet", "inet", "ip", "ip6"]);
             text.push_str(&self.table(family, number));
         }
+        text
+    }
+
+    /// As [`Self::ruleset`], with translation, marks and forwarding: a namespace hangs on `vec0`.
+    pub(crate) fn translating(&mut self) -> String {
+        let mut text = String::new();
+        for number in 0..self.below(3) {
+            let family = self.pick(&["inet", "inet", "ip", "ip6"]);
+            text.push_str(&self.table(family, number));
+        }
+        for number in 0..1 + self.below(2) {
+            let family = self.pick(&["inet", "ip", "ip", "ip6"]);
+            text.push_str(&self.translation(family, number));
+        }
+        if self.chance(50) {
+            text.push_str(&self.forwarding());
+        }
+        if self.chance(15) {
+            let device = self.pick(&["wan0", "lan0", "vec0"]);
+            let rule = self.pick(&["tcp dport 443 drop", "udp dport 53 drop", "ip saddr 8.8.8.8 drop"]);
+            text.push_str(&format!(
+                "table netdev early {{\nchain in {{\ntype filter hook ingress device \"{device}\" priority 0; policy accept;\n{rule}\n}}\n}}\n"
+            ));
+        }
+        text
+    }
+
+    fn translation(&mut self, family: &str, number: u64) -> String {
+        let mut text = format!("table {family} n{number} {{\n");
+        let versions: &[&str] = match family {
+            "inet" => &["ip", "ip6"],
+            "ip" => &["ip"],
+            _ => &["ip6"],
+        };
+        let four = versions.contains(&"ip");
+        if four {
+            text.push_str("map doors { type inet_service : ipv4_addr . inet_service; elements = { 81 : 10.88.0.2 . 80, 443 : 203.0.113.5 . 22, 8080 : 192.168.7.1 . 80, 22 : 10.88.0.2 . 8443 }; }\n");
+            text.push_str("map homes { type ipv4_addr : ipv4_addr; elements = { 192.168.7.1 : 10.88.0.2, 203.0.113.5 : 192.168.7.1 }; }\n");
+        }
+        for (chain, rules) in [("inner", 2), ("deeper", 1)] {
+            text.push_str(&format!("chain {chain} {{\n"));
+            for _ in 0..1 + self.below(rules) {
+                text.push_str(&self.destination(family, versions, "prerouting", false));
+            }
+            text.push_str("}\n");
+        }
+        let hooks = [("prerouting", 85), ("output", 35), ("postrouting", 40), ("input", 10)];
+        for (hook, percent) in hooks {
+            if !self.chance(percent) {
+                continue;
+            }
+            let early = matches!(hook, "prerouting" | "output");
+            let priority =
+                if early { self.pick(&["-100", "-100", "-90"]) } else { self.pick(&["100", "100", "110"]) };
+            text.push_str(&format!(
+                "chain {hook} {{\ntype nat hook {hook} priority {priority}; policy accept;\n"
+            ));
+            for _ in 0..1 + self.below(4) {
+                text.push_str(&match early {
+                    true => self.destination(family, versions, hook, true),
+                    false => self.source(family, versions, hook),
+                });
+            }
+            text.push_str("}\n");
+        }
+        if self.chance(25) {
+            let rule = self.pick(&[
+                "tcp dport 80 meta mark set 1",
+                "udp dport 53 meta mark set 1",
+                "tcp dport 443 notrack",
+                "tcp dport 8080 notrack",
+                "meta mark set 2",
+                "udp dport 53 notrack",
+                "tcp dport 80 ct mark set 3",
+            ]);
+            let priority =
+                if rule.contains("notrack") { "-300" } else { self.pick(&["-300", "-150", "-100"]) };
+            // Nothing stands before connection tracking that asks it.
+            let priority = if rule.contains("ct mark") { "-150" } else { priority };
+            text.push_str(&format!("chain early {{\ntype filter hook prerouting priority {priority}; policy accept;\n{rule}\n}}\n"));
+        }
+        text.push_str("}\n");
+        text
+    }
+
+    fn destination(&mut self, family: &str, versions: &[&str], hook: &str, jumps: bool) -> String {
+        let version = self.pick(versions);
+        let carrier = self.pick(&["tcp", "tcp", "tcp", "udp"]);
+        let mut parts = Vec::new();
+        if self.chance(55) {
+            let one = self.matching(family, hook, version, carrier);
+            parts.extend(Some(one).filter(|one| !one.contains('@')));
+        }
+        let port = match carrier {
+            "tcp" => self.pick(&["80", "81", "443", "8080", "22", "{ 80, 443 }", "8000-8100"]),
+            _ => self.pick(&["53", "123", "5300"]),
+        };
+        parts.push(format!("{carrier} dport {port}"));
+        let to = if family == "inet" { format!("{version} to") } else { "to".to_owned() };
+        let targets: &[&str] = match (version, carrier) {
+            ("ip", "tcp") => &[
+                "redirect to :22",
+                "redirect to :80",
+                "dnat TO 10.88.0.2:80",
+                "dnat TO 10.88.0.2",
+                "dnat TO 203.0.113.5:22",
+                "dnat TO 127.0.0.1:5432",
+                "dnat TO 192.168.7.9:80",
+                "redirect",
+                "MAP",
+                "HOMES",
+            ],
+            ("ip", _) => {
+                &["redirect to :53", "dnat TO 10.88.0.2:53", "redirect to :123", "dnat TO 192.168.7.1"]
+            }
+            (_, "tcp") => &[
+                "redirect to :22",
+                "dnat TO [fd88::2]:80",
+                "dnat TO fd88::2",
+                "dnat TO [2001:db8:1::5]:443",
+                "redirect",
+            ],
+            _ => &["redirect to :53", "dnat TO [fd88::2]:53", "dnat TO fd07::1"],
+        };
+        let mut all: Vec<&str> = targets.to_vec();
+        all.extend(["accept", "return"]);
+        if jumps {
+            all.extend(["jump inner", "goto inner", "jump deeper"]);
+        }
+        let target = match self.pick(&all) {
+            "MAP" => format!("dnat {} addr . port to tcp dport map @doors", "ip"),
+            "HOMES" => format!("dnat {to} ip daddr map @homes"),
+            plain => plain.replace("TO", &to),
+        };
+        parts.push(target);
+        format!("{}\n", parts.join(" "))
+    }
+
+    fn source(&mut self, family: &str, versions: &[&str], hook: &str) -> String {
+        let version = self.pick(versions);
+        let carrier = self.pick(&["tcp", "udp"]);
+        let mut parts = Vec::new();
+        if hook == "postrouting" && self.chance(60) {
+            parts.push(self.pick(&["oifname \"vec0\"", "oifname != \"lo\"", "oifname \"lo\""]).to_owned());
+        } else {
+            let one = self.matching(family, hook, version, carrier);
+            parts.extend(Some(one).filter(|one| !one.contains('@')));
+        }
+        let to = if family == "inet" { format!("{version} to") } else { "to".to_owned() };
+        let own = if version == "ip" { "snat TO 10.88.0.1" } else { "snat TO fd88::1" };
+        let target = match hook {
+            "postrouting" => self.pick(&["masquerade", "masquerade", own, "accept"]),
+            _ => self.pick(&["accept", "return"]),
+        };
+        // What is translated so must be of that version.
+        if target.starts_with("snat") && family == "inet" {
+            parts.insert(0, format!("meta nfproto {}", if version == "ip" { "ipv4" } else { "ipv6" }));
+        }
+        parts.push(target.replace("TO", &to));
+        format!("{}\n", parts.join(" "))
+    }
+
+    fn forwarding(&mut self) -> String {
+        let policy = self.pick(&["accept", "drop"]);
+        let priority = self.pick(&["-150", "0", "0", "10"]);
+        let mut text = format!(
+            "table inet f {{\nchain forward {{\ntype filter hook forward priority {priority}; policy {policy};\n"
+        );
+        if self.chance(80) {
+            text.push_str("ct state established,related accept\n");
+        }
+        for _ in 0..1 + self.below(4) {
+            let matching = match self.below(8) {
+                0 => "oifname \"vec0\"".to_owned(),
+                1 => "iifname \"wan0\" oifname \"vec0\"".to_owned(),
+                2 => "ct original proto-dst 81 meta l4proto tcp".to_owned(),
+                3 => "ct status dnat".to_owned(),
+                4 => "meta mark 1".to_owned(),
+                5 => "ct original ip daddr 203.0.113.5".to_owned(),
+                6 => "ip daddr 10.88.0.2 tcp dport 80".to_owned(),
+                _ => match self.matching("inet", "forward", "ip", "tcp") {
+                    one if one.contains('@') => "tcp dport 80".to_owned(),
+                    one => one,
+                },
+            };
+            let verdict = self.pick(&["accept", "accept", "drop"]);
+            text.push_str(&format!("{matching} {verdict}\n"));
+        }
+        text.push_str("}\n}\n");
         text
     }
 

@@ -27,6 +27,7 @@ struct Route {
     length: u8,
     prefix: AddrRange,
     interface: u32,
+    metric: u32,
 }
 
 /// Takes what the dumps of both families hold; `policy` says that `ip rule` chooses tables.
@@ -36,7 +37,8 @@ pub(super) fn routes(dumps: [&[u8]; 2], policy: bool) -> Routes {
     const ANYCAST: u8 = 4;
     let mut found = Routes { policy, ..Routes::default() };
     for (family, dump) in Family::BOTH.into_iter().zip(dumps) {
-        let all: Vec<Route> = messages(dump).filter_map(|(kind, body)| route(kind, body, family)).collect();
+        let mut all: Vec<Route> =
+            messages(dump).filter_map(|(kind, body)| route(kind, body, family)).collect();
         for route in &all {
             match route.kind {
                 LOCAL => found.local.push((route.prefix, route.interface)),
@@ -45,6 +47,9 @@ pub(super) fn routes(dumps: [&[u8]; 2], policy: bool) -> Routes {
             }
         }
         found.answerable.extend(family.addresses(&answerable(&all, policy)));
+        if !policy {
+            found.out.extend(out(&mut all, family));
+        }
     }
     found.local.sort_unstable();
     found.local.dedup();
@@ -56,6 +61,7 @@ pub(super) fn routes(dumps: [&[u8]; 2], policy: bool) -> Routes {
 fn route(kind: u16, body: &[u8], family: Family) -> Option<Route> {
     const DST: u16 = 1;
     const OIF: u16 = 4;
+    const METRIC: u16 = 6;
     const TABLE: u16 = 15;
     /// `RTM_F_CLONED` (a cached route), `RTNH_F_DEAD`
     const USELESS: u32 = 0x200 | 1;
@@ -69,7 +75,8 @@ fn route(kind: u16, body: &[u8], family: Family) -> Option<Route> {
     let prefix = network(attribute(attributes, DST).unwrap_or_default(), length, family)?;
     let table = attribute(attributes, TABLE).and_then(native_u32).unwrap_or(header[4].into());
     let interface = attribute(attributes, OIF).and_then(native_u32).unwrap_or(0);
-    Some(Route { kind: header[7], table, length, prefix, interface })
+    let metric = attribute(attributes, METRIC).and_then(native_u32).unwrap_or(0);
+    Some(Route { kind: header[7], table, length, prefix, interface, metric })
 }
 
 /// The network of this prefix length; no address stands for the default route.
@@ -103,6 +110,44 @@ fn answerable(routes: &[Route], policy: bool) -> Ranges {
     by_length.into_values().fold(Ranges::default(), |sum, (ways, walls)| {
         sum.minus(&Ranges::new(walls)).union(&Ranges::new(ways))
     })
+}
+
+/// More routes than this (a router of the internet's core) are not told apart.
+const MOST_ROUTES: usize = 4_000;
+
+/// By which interface each destination leaves: the longest prefix decides, then the lowest metric.
+fn out(routes: &mut Vec<Route>, family: Family) -> Vec<(AddrRange, u32)> {
+    const UNICAST: u8 = 1;
+    const MAIN: u32 = 254;
+    const DEFAULT: u32 = 253;
+    routes.retain(|route| route.table == MAIN || route.table == DEFAULT);
+    if routes.len() > MOST_ROUTES {
+        return Vec::new();
+    }
+    let order = |route: &Route| (route.table == DEFAULT, u8::MAX - route.length, route.metric);
+    routes.sort_by_key(order);
+    let mut left = family.all();
+    let mut found: Vec<(Ranges, u32)> = Vec::new();
+    for route in routes.iter() {
+        let prefix = family.pick([&route.prefix]);
+        // As good as one before: either may be taken.
+        let twin = |other: &&Route| order(other) == order(route) && other.prefix == route.prefix;
+        let shared = routes.iter().filter(twin).any(|other| other.interface != route.interface);
+        let interface = if shared { 0 } else { route.interface };
+        let part = prefix.and(&left);
+        left = left.minus(&prefix);
+        if route.kind != UNICAST || part.is_empty() {
+            continue;
+        }
+        match found.iter_mut().find(|(_, other)| *other == interface) {
+            Some((sum, _)) => *sum = sum.union(&part),
+            None => found.push((part, interface)),
+        }
+    }
+    found
+        .iter()
+        .flat_map(|(set, interface)| family.addresses(set).into_iter().map(|each| (each, *interface)))
+        .collect()
 }
 
 /// Whether an `RTM_GETRULE` dump holds anything but the rules of a fresh namespace (ip-rule(8)).

@@ -50,7 +50,7 @@ fn swap(value: &[Byte], size: usize) -> Vec<Byte> {
 fn shift(value: &[Byte], left: bool, bits: u32) -> Vec<Byte> {
     let known = |byte: &Byte| match byte {
         Byte::Known(byte) => Some(*byte),
-        Byte::Part(..) | Byte::Kind(..) | Byte::Flags(_) | Byte::Unknown => None,
+        Byte::Part(..) | Byte::Kind(..) | Byte::Bits(..) | Byte::Unknown => None,
     };
     let all: Option<Vec<u8>> = value.iter().map(known).collect();
     let Some(mut all) = all.filter(|_| (1..32).contains(&bits)) else {

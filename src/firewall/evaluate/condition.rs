@@ -1,12 +1,12 @@
 //! Which packets fulfil a condition on what a register holds.
 
-use super::Walk;
 use super::step::Byte;
-use crate::firewall::classes::Classes;
+use super::{Exit, Fate, Walk};
 use crate::firewall::place::of_interface;
-use crate::firewall::ranges::{Family, Ranges};
 use crate::firewall::region::{Block, Region, Side};
 use crate::firewall::ruleset::{Compare, Extension};
+use crate::model::classes::Classes;
+use crate::model::ranges::{Family, Ranges};
 
 /// Types of addresses (`<linux/rtnetlink.h>`).
 const UNICAST: u32 = 1;
@@ -59,7 +59,7 @@ impl Walk<'_> {
             .iter()
             .map(|byte| match byte {
                 Byte::Known(byte) => Some(*byte),
-                Byte::Part(..) | Byte::Kind(..) | Byte::Flags(_) | Byte::Unknown => None,
+                Byte::Part(..) | Byte::Kind(..) | Byte::Bits(..) | Byte::Unknown => None,
             })
             .collect();
         if let Some(known) = known {
@@ -114,8 +114,8 @@ impl Walk<'_> {
                 Byte::Known(known) if known != wanted => return Condition::Never,
                 Byte::Known(_) => {}
                 // Bits that must be there, or must not.
-                Byte::Flags(flags) if (flags ^ wanted) & 0x3f != 0 => return Condition::Never,
-                Byte::Flags(_) | Byte::Unknown => sure = false,
+                Byte::Bits(mask, value) if (value ^ wanted) & mask != 0 => return Condition::Never,
+                Byte::Bits(..) | Byte::Unknown => sure = false,
                 Byte::Part(_, _, mask) if wanted & !mask != 0 => return Condition::Never,
                 Byte::Part(side, index, mask) => {
                     let shift = 8 * (self.width(side) - 1 - usize::from(index));
@@ -158,49 +158,66 @@ impl Walk<'_> {
     /// Addresses of a type, as the routing tables have them (`inet_dev_addr_type`,
     /// `nft_fib6_eval_type`).
     pub(super) fn kind(&self, side: Side, kind: u32) -> Condition {
-        match self.question.family {
-            Family::V4 => self.kind_v4(side, kind),
-            Family::V6 => self.kind_v6(side, kind),
+        match self.of_kind(kind) {
+            Some((must, may)) => self.between(side, must, may),
+            None => Condition::Maybe,
         }
     }
 
-    fn kind_v4(&self, side: Side, kind: u32) -> Condition {
+    /// The type that all these addresses have.
+    pub(super) fn kind_of(&self, set: &Ranges) -> Option<u32> {
+        let surely = |kind: &u32| self.of_kind(*kind).is_some_and(|(must, _)| set.minus(&must).is_empty());
+        (UNICAST..=MULTICAST).find(surely)
+    }
+
+    /// What is of a type, and what may be.
+    fn of_kind(&self, kind: u32) -> Option<(Ranges, Ranges)> {
+        match self.question.family {
+            Family::V4 => self.kind_v4(kind).map(|set| (set.clone(), set)),
+            Family::V6 => self.kind_v6(kind),
+        }
+    }
+
+    fn kind_v4(&self, kind: u32) -> Option<Ranges> {
         let classes = Classes::of(Family::V4);
         let local = &self.place.local[Family::V4 as usize];
         let broad =
             self.place.broadcast[Family::V4 as usize].union(&classes.broadcast).union(&classes.unspecified);
-        let set = match kind {
+        Some(match kind {
             UNICAST => [local, &broad, &classes.multicast]
                 .into_iter()
                 .fold(Family::V4.all(), |left, set| left.minus(set)),
             LOCAL => local.minus(&classes.multicast),
             BROADCAST => broad.minus(local),
-            ANYCAST => return Condition::Never,
+            ANYCAST => Ranges::default(),
             MULTICAST => classes.multicast.clone(),
-            _ => return Condition::Maybe,
-        };
-        self.within(side, set, true)
+            _ => return None,
+        })
     }
 
     /// What no route leads to is of the type "unreachable", and with rules between tables nobody
     /// can tell. A link-local address is looked up on the interface of the packet: there it is local
     /// or not; on loopback, and on the way out, it may have any type.
-    fn kind_v6(&self, side: Side, kind: u32) -> Condition {
+    fn kind_v6(&self, kind: u32) -> Option<(Ranges, Ranges)> {
         let classes = Classes::of(Family::V6);
         let index = Family::V6 as usize;
         let (local, anycast) = (&self.place.local[index], &self.place.broadcast[index]);
         let link = &classes.link;
-        let known = self.arrives() && !self.loopback() && self.gate.master.is_none();
-        let near = of_interface(&self.place.owned[index], self.gate.index).and(link);
+        let known =
+            self.station.entry.filter(|gate| self.arrives() && !self.station.own && gate.master.is_none());
         // Local, and may be local.
-        let (here, perhaps) = if known { (near.clone(), near) } else { (Ranges::default(), link.clone()) };
-        let (must, may) = match kind {
+        let (here, perhaps) = match known {
+            Some(gate) => {
+                let near = of_interface(&self.place.owned[index], gate.index).and(link);
+                (near.clone(), near)
+            }
+            None => (Ranges::default(), link.clone()),
+        };
+        Some(match kind {
             UNICAST => {
                 let never = [local, anycast, &classes.multicast, &here];
-                let may = never
-                    .into_iter()
-                    .fold(Family::V6.all(), |left, set| left.minus(set))
-                    .union(&perhaps.minus(&here));
+                let may = never.into_iter().fold(Family::V6.all(), |left, set| left.minus(set));
+                let may = may.union(&perhaps.minus(&here));
                 let routed =
                     if self.place.policy { Ranges::default() } else { self.place.answerable[index].clone() };
                 (may.and(&routed).minus(link).minus(&classes.martian).minus(&classes.unspecified), may)
@@ -212,41 +229,73 @@ impl Walk<'_> {
             ANYCAST => (anycast.minus(link), anycast.union(link)),
             MULTICAST => (Ranges::default(), classes.multicast.clone()),
             // Only an IPv4 address can be of this type.
-            BROADCAST => return Condition::Never,
-            _ => return Condition::Maybe,
-        };
-        self.between(side, must, may)
+            BROADCAST => (Ranges::default(), Ranges::default()),
+            _ => return None,
+        })
     }
 
-    pub(super) fn extension(&self, extension: &Extension, here: Region, rest: &mut Region) -> Region {
-        let ports = |list: &[(u16, u16)]| {
-            Ranges::new(list.iter().map(|(first, last)| ((*first).into(), (*last).into())).collect())
-        };
-        let mut conditions: Vec<(Condition, bool)> = Vec::new();
-        match extension {
-            Extension::AnyPort { source, destination, ports: list, inverted } => {
-                let ours = *destination != self.reply && *source == self.reply && self.has_ports();
-                let one = if ours { self.within(Side::Port, ports(list), true) } else { Condition::Maybe };
-                conditions.push((one, *inverted));
-            }
-            Extension::BridgePort { otherwise } => conditions.push((self.bridge_port(*otherwise), false)),
-            Extension::AddressType { source, destination, inverted } => {
-                for (bits, destination, inverted) in
-                    [(*source, false, inverted[0]), (*destination, true, inverted[1])]
-                {
-                    if bits != 0 {
-                        let one = match bits.count_ones() {
-                            1 => self.kind(self.side(destination), bits.trailing_zeros()),
-                            _ => Condition::Maybe,
-                        };
-                        conditions.push((one, inverted));
-                    }
-                }
-            }
+    /// Whether ports of the packet are in a list.
+    fn in_ports(&self, list: &[(u16, u16)], source: bool, destination: bool) -> Condition {
+        let ours = self.has_ports() && destination != self.reply() && source == self.reply();
+        let list = Ranges::new(list.iter().map(|(first, last)| ((*first).into(), (*last).into())).collect());
+        match self.seen(Side::Port).filter(|_| ours) {
+            Some(None) => self.within(Side::Port, list, true),
+            Some(Some(set)) if set.minus(&list).is_empty() => Condition::Always,
+            Some(Some(set)) if !set.meets(&list) => Condition::Never,
+            Some(Some(_)) | None => Condition::Maybe,
         }
-        conditions.into_iter().fold(here, |here, (condition, inverted)| {
-            let (hit, miss) = split(here, &condition, inverted);
-            rest.add(miss);
+    }
+
+    /// Whether an address has one of the types of a bit set.
+    fn of_kinds(&self, bits: u16, destination: bool) -> Vec<Condition> {
+        let side = self.side(destination);
+        let kinds = (0..16).filter(|kind| bits & (1 << kind) != 0);
+        match self.seen(side) {
+            Some(None) => kinds.map(|kind| self.kind(side, kind)).collect(),
+            Some(Some(set)) => match self.kind_of(set) {
+                Some(kind) if bits & (1 << kind) != 0 => vec![Condition::Always],
+                Some(_) => vec![Condition::Never],
+                None => vec![Condition::Maybe],
+            },
+            None => vec![Condition::Maybe],
+        }
+    }
+
+    /// Gives back who goes on in the rule.
+    pub(super) fn extension(&self, extension: &Extension, here: Region, fate: &mut Fate) -> Region {
+        // Each list is of conditions of which one must hold.
+        let conditions: Vec<(Vec<Condition>, bool)> = match extension {
+            Extension::AnyPort { source, destination, ports, inverted } => {
+                vec![(vec![self.in_ports(ports, *source, *destination)], *inverted)]
+            }
+            Extension::AddressType { source, destination, inverted } => {
+                let asked = [(*source, false, inverted[0]), (*destination, true, inverted[1])];
+                let asked = asked.into_iter().filter(|(bits, ..)| *bits != 0);
+                asked
+                    .map(|(bits, destination, inverted)| (self.of_kinds(bits, destination), inverted))
+                    .collect()
+            }
+            Extension::BridgePort { otherwise } => {
+                let bridged = self.station.entry.is_some_and(|gate| gate.bridge)
+                    || matches!(self.station.exit, Exit::Gate(gate) if gate.bridge)
+                    || matches!(self.station.exit, Exit::Untold);
+                let one = match (bridged, otherwise) {
+                    (true, _) => Condition::Maybe,
+                    (false, true) => Condition::Always,
+                    (false, false) => Condition::Never,
+                };
+                vec![(vec![one], false)]
+            }
+        };
+        conditions.into_iter().fold(here, |here, (any, inverted)| {
+            let (mut hit, mut miss) = (Region::default(), here);
+            for condition in any {
+                let (more, left) = split(miss, &condition, false);
+                hit.add(more);
+                miss = left;
+            }
+            let (hit, miss) = if inverted { (miss, hit) } else { (hit, miss) };
+            fate.rest.add(&self.state, miss);
             hit
         })
     }

@@ -3,28 +3,35 @@
 use super::condition::{Condition, both, padded, split};
 use super::step::Byte;
 use super::{Fate, MOST_BLOCKS, Walk};
-use crate::firewall::ranges::Ranges;
 use crate::firewall::region::Region;
 use crate::firewall::ruleset::{Set, Table, Value};
+use crate::model::ranges::Ranges;
 
 impl<'a> Walk<'a> {
     /// Which packets have their key in a set.
-    pub(super) fn member(&self, set: &Set, key: &[Byte], here: Region) -> (Region, Region) {
-        if set.dynamic || set.partial {
+    pub(super) fn member(&mut self, set: &Set, key: &[Byte], here: Region) -> (Region, Region) {
+        if set.partial {
             return (here.clone(), here);
         }
         if set.otherwise.is_some() {
             return (here, Region::default());
         }
-        let (mut hit, mut rest) = (Region::default(), here);
+        if set.dynamic {
+            // What is in it now is; the packet itself may have put in the rest.
+            let fixed = Set { dynamic: false, ..set.clone() };
+            let (_, outside) = self.member(&fixed, key, here.clone());
+            return (here, outside);
+        }
         // A set of plain ranges of one side is one condition, however large.
         if let Some(condition) = self.plain(set, key) {
-            return split(rest, &condition, false);
+            return split(here, &condition, false);
         }
+        let (mut hit, mut rest) = (Region::default(), here);
         for element in &set.elements {
-            if rest.is_empty() || hit.0.len() > MOST_BLOCKS {
+            if rest.is_empty() {
                 break;
             }
+            self.lost |= hit.0.len() > MOST_BLOCKS;
             let (inside, outside) =
                 split(rest, &self.element(set, key, &element.first, &element.last), false);
             hit.add(inside);
@@ -33,7 +40,7 @@ impl<'a> Walk<'a> {
         (hit, rest)
     }
 
-    pub(super) fn plain(&self, set: &Set, key: &[Byte]) -> Option<Condition> {
+    fn plain(&self, set: &Set, key: &[Byte]) -> Option<Condition> {
         let Some(Byte::Part(side, 0, 0xff)) = key.first().copied() else { return None };
         let whole = (0_u8..).zip(key).all(|(index, byte)| *byte == Byte::Part(side, index, 0xff));
         let width = self.width(side);
@@ -47,7 +54,7 @@ impl<'a> Walk<'a> {
         Some(self.within(side, Ranges::new(spans.collect()), true))
     }
 
-    pub(super) fn element(&self, set: &Set, key: &[Byte], first: &[u8], last: &[u8]) -> Condition {
+    fn element(&self, set: &Set, key: &[Byte], first: &[u8], last: &[u8]) -> Condition {
         if set.parts.is_empty() {
             return self.interval(key, first, last);
         }
@@ -66,7 +73,6 @@ impl<'a> Walk<'a> {
         condition
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the state of a rule on its way")]
     pub(super) fn verdict_map(
         &mut self,
         table: &'a Table,
@@ -74,17 +80,17 @@ impl<'a> Walk<'a> {
         key: &[Byte],
         here: Region,
         fate: &mut Fate,
-        returned: &mut Region,
         depth: usize,
     ) -> Region {
         if set.dynamic || set.partial {
             self.decided(true, &here);
             self.decided(false, &here);
-            fate.accepted.add(here.clone());
+            fate.accepted.add(&self.state, here.clone());
             fate.dropped.add(here.clone());
-            fate.rest.add(here.clone());
-            returned.add(here);
-            // Its chains may do anything, but nothing else than these.
+            fate.rest.add(&self.state, here.clone());
+            fate.returned.add(&self.state, here);
+            // Its chains may translate, which nobody follows.
+            self.lost |= table.chains.values().any(|chain| chain.base.as_ref().is_some_and(|base| base.nat));
             return Region::default();
         }
         let mut rest = here;
@@ -98,19 +104,59 @@ impl<'a> Walk<'a> {
             rest = outside;
             match &element.value {
                 Value::Verdict(verdict) if !inside.is_empty() => {
-                    onward.add(self.verdict(table, verdict, inside, fate, returned, depth));
+                    onward.add(self.verdict(table, verdict, inside, fate, depth));
                 }
                 Value::Verdict(_) => {}
                 Value::Nothing | Value::Data(_) => self.lost = true,
             }
         }
         match &set.otherwise {
-            Some(Value::Verdict(verdict)) => {
-                onward.add(self.verdict(table, verdict, rest, fate, returned, depth))
-            }
+            Some(Value::Verdict(verdict)) => onward.add(self.verdict(table, verdict, rest, fate, depth)),
             Some(Value::Nothing | Value::Data(_)) => self.lost = true,
-            None => fate.rest.add(rest),
+            None => fate.rest.add(&self.state, rest),
         }
         onward
+    }
+
+    /// What a map puts into a register, for whom; `None` where nobody can tell. Who has no entry is
+    /// through with the rule.
+    pub(super) fn mapped(
+        &mut self,
+        set: &Set,
+        key: &[Byte],
+        here: Region,
+        fate: &mut Fate,
+    ) -> Vec<(Option<Vec<Byte>>, Region)> {
+        let known = |value: &Value| match value {
+            Value::Data(bytes) => Some(bytes.iter().map(|byte| Byte::Known(*byte)).collect::<Vec<_>>()),
+            Value::Nothing | Value::Verdict(_) => None,
+        };
+        if set.dynamic || set.partial {
+            fate.rest.add(&self.state, here.clone());
+            return vec![(None, here)];
+        }
+        let mut found: Vec<(Option<Vec<Byte>>, Region)> = Vec::new();
+        let mut rest = here;
+        for element in &set.elements {
+            if rest.is_empty() {
+                break;
+            }
+            let (inside, outside) =
+                split(rest, &self.element(set, key, &element.first, &element.last), false);
+            rest = outside;
+            let value = known(&element.value);
+            match found.iter_mut().find(|(other, _)| *other == value) {
+                _ if inside.is_empty() => {}
+                Some((_, sum)) => sum.add(inside),
+                None => found.push((value, inside)),
+            }
+            self.lost |= found.len() > MOST_BLOCKS;
+        }
+        match &set.otherwise {
+            Some(value) if !rest.is_empty() => found.push((known(value), rest)),
+            Some(_) => {}
+            None => fate.rest.add(&self.state, rest),
+        }
+        found
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Decider {
 /// What a decider did to the packets of a region.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Decision {
+    /// Index of the namespace.
+    pub(crate) netns: usize,
     pub(crate) decider: Decider,
     pub(crate) hook: Hook,
     /// Of the first packet of a flow, not of its answer.
@@ -38,6 +40,15 @@ pub(super) struct At<'a> {
 }
 
 impl Walk<'_> {
+    /// Takes back what was dropped since there were so many decisions.
+    pub(super) fn forget_drops(&mut self, so_far: usize) {
+        let mut number = 0;
+        self.decisions.retain(|each| {
+            number += 1;
+            number <= so_far || each.accepts
+        });
+    }
+
     /// The rule at hand decides; its policy where `policy`.
     pub(super) fn decided(&mut self, accepts: bool, region: &Region) {
         if region.is_empty() || self.pieces >= MOST_PIECES {
@@ -46,9 +57,10 @@ impl Walk<'_> {
         self.pieces += region.0.len();
         let At { table, chain, handle } = self.at;
         self.decisions.push(Decision {
+            netns: self.netns,
             decider: Decider { table, chain: chain.to_vec(), handle },
-            hook: self.hook,
-            first: self.packet == Packet::First,
+            hook: self.station.hook,
+            first: self.station.packet == Packet::First,
             accepts,
             region: region.clone(),
         });
@@ -60,14 +72,14 @@ const MOST_REASONS: usize = 8;
 
 /// Who let the packets of `block` in: the rules that accept the first of them; where none does, the
 /// policies at the door. With `doubt` also who may drop any of them.
-pub(crate) fn reasons(decisions: &[Decision], block: &Block, doubt: bool) -> Vec<Decider> {
+pub(crate) fn reasons(decisions: &[Decision], block: &Block, doubt: bool) -> Vec<(usize, Decider)> {
     let mut found = Vec::new();
     let concerns = |each: &&Decision| each.region.0.iter().any(|piece| piece.meets(block));
     let mut take = |wanted: &dyn Fn(&Decision) -> bool| {
         for each in decisions {
-            if found.len() < MOST_REASONS && wanted(each) && !found.contains(&each.decider) && concerns(&each)
-            {
-                found.push(each.decider.clone());
+            let told = |(netns, decider): &(usize, Decider)| (*netns, decider) == (each.netns, &each.decider);
+            if found.len() < MOST_REASONS && wanted(each) && !found.iter().any(told) && concerns(&each) {
+                found.push((each.netns, each.decider.clone()));
             }
         }
         found.len()

@@ -1,125 +1,177 @@
 //! What the expressions of a rule leave in the registers.
 
 use super::arithmetic::calculate;
-use super::{Packet, Tracking, Walk};
-use crate::firewall::place::Side as GateSide;
-use crate::firewall::ranges::Family;
+use super::condition::Condition;
+use super::hooks::{DESTINATIONS, SOURCES};
+use super::state::{Now, Tracked};
+use super::{Exit, Packet, Tracking, Walk};
 use crate::firewall::region::Side;
-use crate::firewall::ruleset::{Header, Hook, Meta, Step};
+use crate::firewall::ruleset::{Connection, Header, Hook, Meta, Step};
+use crate::model::ranges::{Family, Ranges};
 
 /// What is known of one byte in a register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Byte {
     Known(u8),
-    /// Byte of a side, counted from its first, and the bits that are left of it.
+    /// Byte of a side as the sender wrote it, counted from its first, and the bits that are left.
     Part(Side, u8, u8),
     /// Byte of the type of an address (`RTN_…` in host byte order).
     Kind(Side, u8),
-    /// The flags of TCP; those of congestion (RFC 3168) may be set or not.
-    Flags(u8),
+    /// A mask of bits that are known, and their values.
+    Bits(u8, u8),
     Unknown,
 }
 
+fn known(bytes: &[u8]) -> Vec<Byte> {
+    bytes.iter().map(|byte| Byte::Known(*byte)).collect()
+}
+
 impl Walk<'_> {
-    /// True when the step has no other effect than on registers.
-    pub(super) fn load(&self, step: &Step, registers: &mut [Byte; 64]) -> bool {
-        match step {
+    /// Fills registers; those packets that fulfil what comes back go on in the rule.
+    pub(super) fn load(&self, step: &Step, registers: &mut [Byte; 64]) -> Condition {
+        let (to, value, condition) = match step {
             Step::Payload { to, header, offset, length } => {
-                put(registers, *to, &self.payload(*header, *offset, *length));
+                let length32 = u32::try_from(*length).unwrap_or(u32::MAX);
                 // Beyond the headers that every packet has, the rule may end here.
-                offset.saturating_add(u32::try_from(*length).unwrap_or(u32::MAX)) <= self.shortest(*header)
+                let there = offset.saturating_add(length32) <= self.shortest(*header);
+                let value = (0..*length).map(|index| self.header_byte(*header, *offset as usize + index));
+                (*to, value.collect(), if there { Condition::Always } else { Condition::Maybe })
             }
-            Step::Meta { to, key } => {
-                put(registers, *to, &self.meta(*key));
-                true
-            }
+            Step::Meta { to, key } => (*to, self.meta(*key), Condition::Always),
             Step::CtState { to } => {
-                let known = self.state();
-                let state = known
-                    .unwrap_or_default()
-                    .to_ne_bytes()
-                    .map(|byte| if known.is_some() { Byte::Known(byte) } else { Byte::Unknown });
-                put(registers, *to, &state);
-                true
-            }
-            Step::AddressType { to, destination } => {
-                let side = self.side(*destination);
-                put(registers, *to, &[0, 1, 2, 3].map(|index| Byte::Kind(side, index)));
-                true
-            }
-            Step::Bitwise { from, to, mask, xor } => {
-                let taken = bytes(registers, *from, mask.len()).to_vec();
-                let made: Vec<Byte> = taken
-                    .iter()
-                    .zip(mask.iter().zip(xor))
-                    .map(|(byte, (mask, xor))| masked(*byte, *mask, *xor))
-                    .collect();
-                put(registers, *to, &made);
-                true
-            }
-            Step::Constant { to, value } => {
-                let known: Vec<Byte> = value.iter().map(|byte| Byte::Known(*byte)).collect();
-                put(registers, *to, &known);
-                true
+                let state = self.state();
+                let value = match state {
+                    Some(state) => known(&state.to_ne_bytes()),
+                    None => vec![Byte::Unknown; 4],
+                };
+                (*to, value, Condition::Always)
             }
             Step::Connection { to, key, reply } => {
-                put(registers, *to, &self.connection(*key, *reply));
-                true
+                let condition = match self.followed() {
+                    Some(true) => Condition::Always,
+                    // Of what is not tracked nothing is loaded, and the rule ends.
+                    Some(false) => Condition::Never,
+                    None => Condition::Maybe,
+                };
+                (*to, self.connection(*key, *reply), condition)
+            }
+            Step::AddressType { to, destination } => {
+                (*to, self.address_type(*destination), Condition::Always)
+            }
+            Step::Bitwise { from, to, mask, xor } => {
+                let taken = bytes(registers, *from, mask.len()).iter();
+                let made =
+                    taken.zip(mask.iter().zip(xor)).map(|(byte, (mask, xor))| masked(*byte, *mask, *xor));
+                (*to, made.collect(), Condition::Always)
             }
             Step::Shift { .. } | Step::Combine { .. } | Step::Swap { .. } => {
                 calculate(step, registers);
-                true
+                return Condition::Always;
             }
-            Step::Load { to, length, .. } => {
-                put(registers, *to, &vec![Byte::Unknown; *length]);
-                false
-            }
+            Step::Constant { to, value } => (*to, known(value), Condition::Always),
+            Step::Load { to, length, .. } => (*to, vec![Byte::Unknown; *length], Condition::Maybe),
             Step::Compare { .. }
             | Step::Range { .. }
             | Step::Lookup { .. }
             | Step::Verdict(_)
-            | Step::Extension(_)
-            | Step::Unusual
-            | Step::Maybe(_)
             | Step::Translate(_)
             | Step::Set { .. }
             | Step::Untrack
+            | Step::Extension(_)
+            | Step::Unusual
+            | Step::Maybe(_)
             | Step::Nothing
-            | Step::Unknown(_) => false,
+            | Step::Unknown(_) => return Condition::Maybe,
+        };
+        put(registers, to, &value);
+        condition
+    }
+
+    /// Whether connection tracking follows the packet here.
+    fn followed(&self) -> Option<bool> {
+        let tracked = match self.state.tracked {
+            Tracked::Yes => true,
+            // Other packets of the flow may be tracked all the same.
+            Tracked::No if self.station.packet == Packet::First => false,
+            Tracked::No | Tracked::Untold => return None,
+        };
+        match self.tracking {
+            Tracking::Seen => Some(tracked),
+            Tracking::Unseen => Some(false),
+            Tracking::Untold => None,
         }
     }
 
-    /// The bit of the connection's state; `None` where it may be untracked. Before connection
-    /// tracking saw a packet it counts as invalid (`nft_ct_get_eval`); what comes by loopback was
-    /// seen on its way out.
+    /// The bit of the connection's state. Before connection tracking saw a packet it counts as
+    /// invalid (`nft_ct_get_eval`); what comes by loopback was seen on its way out.
     pub(super) fn state(&self) -> Option<u32> {
         const INVALID: u32 = 1;
         const ESTABLISHED: u32 = 2;
         const NEW: u32 = 8;
-        if self.ruleset.untracks {
-            return None;
-        }
-        let seen = if self.packet == Packet::First { NEW } else { ESTABLISHED };
-        match self.tracking {
-            Tracking::Seen => Some(seen),
-            Tracking::Unseen => Some(INVALID),
-            Tracking::Untold => None,
+        const UNTRACKED: u32 = 64;
+        match (self.followed()?, self.state.tracked) {
+            (true, _) => Some(if self.station.packet == Packet::First { NEW } else { ESTABLISHED }),
+            (false, Tracked::No) => Some(UNTRACKED),
+            (false, Tracked::Yes | Tracked::Untold) => Some(INVALID),
         }
     }
 
     /// Whether the packet is one that comes in.
     pub(super) fn arrives(&self) -> bool {
-        matches!(self.hook, Hook::Ingress | Hook::Prerouting | Hook::Input)
-    }
-
-    /// Whether it is sent by a program of this computer.
-    pub(super) fn loopback(&self) -> bool {
-        self.gate.side == GateSide::Loopback || self.question.echoed
+        matches!(self.station.hook, Hook::Ingress | Hook::Prerouting | Hook::Input)
     }
 
     /// The side of the question that is the packet's destination (or source): of an answer, the other.
     pub(super) fn side(&self, destination: bool) -> Side {
-        if destination != self.reply { Side::Destination } else { Side::Source }
+        if destination != self.reply() { Side::Destination } else { Side::Source }
+    }
+
+    /// What a side of the flow looks like here; `None` where nobody can tell whether it is translated
+    /// yet. Answers are translated back on the way, at the opposite hooks (`nf_nat_inet_fn`).
+    fn view(&self, side: Side) -> Option<&Now> {
+        let (came, now) = (&self.state.came[side as usize], &self.state.now[side as usize]);
+        let own = self.station.own;
+        let after = |at: i32| match self.priority.cmp(&at) {
+            std::cmp::Ordering::Less => Some(false),
+            std::cmp::Ordering::Equal => None,
+            std::cmp::Ordering::Greater => Some(true),
+        };
+        let source = side == Side::Source;
+        let translated = match (self.station.packet, self.station.hook, source) {
+            (Packet::First, _, _) => Some(true),
+            (Packet::Third, Hook::Ingress, false) => Some(own),
+            (Packet::Third, Hook::Prerouting, false) if own => Some(true),
+            (Packet::Third, Hook::Prerouting | Hook::Output, false) => after(DESTINATIONS),
+            (Packet::Third, _, false) => Some(true),
+            (Packet::Third, Hook::Postrouting, true) => after(SOURCES),
+            (Packet::Third, Hook::Input, true) if !own => after(SOURCES),
+            (Packet::Third, Hook::Ingress | Hook::Prerouting | Hook::Input, true) => Some(own),
+            (Packet::Third, _, true) => Some(false),
+            (Packet::Answer, Hook::Postrouting, false) => after(SOURCES).map(|after| !after),
+            (Packet::Answer, Hook::Ingress | Hook::Prerouting | Hook::Input, false) => Some(!own),
+            (Packet::Answer, _, false) => Some(true),
+            (Packet::Answer, Hook::Prerouting, true) if !own => after(DESTINATIONS).map(|after| !after),
+            (Packet::Answer, Hook::Output, true) => after(DESTINATIONS).map(|after| !after),
+            (Packet::Answer, Hook::Ingress, true) => Some(!own),
+            (Packet::Answer, _, true) => Some(false),
+        };
+        match translated {
+            Some(true) => Some(now),
+            Some(false) => Some(came),
+            None => (came == now).then_some(now),
+        }
+    }
+
+    /// A byte of a side as it is here.
+    fn side_byte(&self, view: Option<&Now>, side: Side, index: usize) -> Byte {
+        match view {
+            Some(None) => Byte::Part(side, u8::try_from(index).unwrap_or(u8::MAX), 0xff),
+            Some(Some(set)) => match set.only() {
+                Some(number) => Byte::Known((number >> (8 * (self.width(side) - 1 - index))) as u8),
+                None => Byte::Unknown,
+            },
+            None => Byte::Unknown,
+        }
     }
 
     /// How long a header is at least, in bytes.
@@ -134,38 +186,37 @@ impl Walk<'_> {
         }
     }
 
-    /// The flags with which a handshake is made: SYN, SYN and ACK, ACK (RFC 9293 section 3.5).
-    fn flags(&self) -> u8 {
-        match self.packet {
+    /// The flags with which a handshake is made: SYN, SYN and ACK, ACK (RFC 9293 section 3.5). Those of
+    /// congestion (RFC 3168) may be set or not.
+    fn flags(&self) -> Byte {
+        let flags = match self.station.packet {
             Packet::First => 0x02,
             Packet::Answer => 0x12,
             Packet::Third => 0x10,
-        }
+        };
+        Byte::Bits(0x3f, flags)
     }
 
-    pub(super) fn payload(&self, header: Header, offset: u32, length: usize) -> Vec<Byte> {
-        (0..length).map(|index| self.header_byte(header, offset as usize + index)).collect()
-    }
-
-    pub(super) fn header_byte(&self, header: Header, at: usize) -> Byte {
-        let part = |destination, index: usize| {
-            Byte::Part(self.side(destination), u8::try_from(index).unwrap_or(u8::MAX), 0xff)
+    fn header_byte(&self, header: Header, at: usize) -> Byte {
+        let address = |destination: bool, index: usize| {
+            let side = self.side(destination);
+            self.side_byte(self.view(side), side, index)
         };
         let protocol = self.question.protocol.map_or(Byte::Unknown, Byte::Known);
+        // The port of the listener: destination of what comes, source of the answer.
+        let port = |index| match self.has_ports() {
+            true => self.side_byte(self.view(Side::Port), Side::Port, index),
+            false => Byte::Unknown,
+        };
         match (header, self.question.family, at) {
             (Header::Network, Family::V4, 9) => protocol,
-            (Header::Network, Family::V4, 12..16) => part(false, at - 12),
-            (Header::Network, Family::V4, 16..20) => part(true, at - 16),
-            (Header::Network, Family::V6, 8..24) => part(false, at - 8),
-            (Header::Network, Family::V6, 24..40) => part(true, at - 24),
-            // The port of the listener: destination of what comes, source of the answer.
-            (Header::Transport, _, 0..2) if self.reply && self.has_ports() => {
-                Byte::Part(Side::Port, at as u8, 0xff)
-            }
-            (Header::Transport, _, 2..4) if !self.reply && self.has_ports() => {
-                Byte::Part(Side::Port, at as u8 - 2, 0xff)
-            }
-            (Header::Transport, _, 13) if self.question.protocol == Some(6) => Byte::Flags(self.flags()),
+            (Header::Network, Family::V4, 12..16) => address(false, at - 12),
+            (Header::Network, Family::V4, 16..20) => address(true, at - 16),
+            (Header::Network, Family::V6, 8..24) => address(false, at - 8),
+            (Header::Network, Family::V6, 24..40) => address(true, at - 24),
+            (Header::Transport, _, 0..2) if self.reply() => port(at),
+            (Header::Transport, _, 2..4) if !self.reply() => port(at - 2),
+            (Header::Transport, _, 13) if self.question.protocol == Some(6) => self.flags(),
             _ => Byte::Unknown,
         }
     }
@@ -174,39 +225,124 @@ impl Walk<'_> {
         matches!(self.question.protocol, Some(6 | 17 | 33 | 132 | 136))
     }
 
-    pub(super) fn meta(&self, key: Meta) -> Vec<Byte> {
-        let known = |bytes: &[u8]| bytes.iter().map(|byte| Byte::Known(*byte)).collect();
+    fn meta(&self, key: Meta) -> Vec<Byte> {
         let name = |name: &[u8]| -> Vec<Byte> {
             let mut padded = [0; 16];
             let length = name.len().min(15);
             padded[..length].copy_from_slice(&name[..length]);
             known(&padded)
         };
-        let (loopback, incoming) = (self.loopback(), self.arrives());
+        let entry = self.station.entry;
         match key {
             Meta::Protocol => known(if self.question.family == Family::V4 { &[8, 0] } else { &[0x86, 0xdd] }),
-            Meta::NfProto if self.hook == Hook::Ingress => vec![Byte::Unknown],
+            Meta::NfProto if self.station.hook == Hook::Ingress => vec![Byte::Unknown],
             Meta::NfProto => known(&[if self.question.family == Family::V4 { 2 } else { 10 }]),
             Meta::L4Proto => vec![self.question.protocol.map_or(Byte::Unknown, Byte::Known)],
-            // What answers may have a mark of its own (SO_MARK).
-            Meta::Mark if !self.ruleset.marks && !self.reply => known(&[0; 4]),
-            Meta::Mark => vec![Byte::Unknown; 4],
-            Meta::Iif if incoming => known(&self.gate.index.to_ne_bytes()),
-            Meta::IifName if incoming => name(self.gate.name.as_bytes()),
-            Meta::Oif if incoming => known(&[0; 4]),
-            Meta::OifName if incoming => name(b""),
-            Meta::Iif => known(&[0; 4]),
-            Meta::IifName => name(b""),
-            Meta::Oif if loopback => known(&self.gate.index.to_ne_bytes()),
-            Meta::OifName if loopback => name(self.gate.name.as_bytes()),
-            // An answer leaves by whatever its route says.
-            Meta::Oif => vec![Byte::Unknown; 4],
-            // A transport with connections takes no frame that was meant for others (`tcp_v4_rcv`,
-            // `sctp_rcv`); a datagram may come in any.
-            Meta::PacketType if matches!(self.question.protocol, Some(6 | 132)) => known(&[0]),
+            Meta::Mark => match self.state.mark {
+                Some(mark) => known(&mark.to_ne_bytes()),
+                None => vec![Byte::Unknown; 4],
+            },
+            Meta::Iif => known(&entry.map_or(0, |gate| gate.index).to_ne_bytes()),
+            Meta::IifName => name(entry.map_or(b"", |gate| gate.name.as_bytes())),
+            Meta::Oif => match self.station.exit {
+                Exit::None => known(&[0; 4]),
+                Exit::Gate(gate) => known(&gate.index.to_ne_bytes()),
+                Exit::Untold => vec![Byte::Unknown; 4],
+            },
+            Meta::OifName => match self.station.exit {
+                Exit::None => name(b""),
+                Exit::Gate(gate) => name(gate.name.as_bytes()),
+                Exit::Untold => vec![Byte::Unknown; 16],
+            },
             Meta::PacketType => vec![Byte::Unknown],
-            Meta::OifName | Meta::Other => vec![Byte::Unknown; 16],
+            Meta::Other => vec![Byte::Unknown; 16],
         }
+    }
+
+    /// What connection tracking says of the flow: its first direction is that of the packets that
+    /// came, the other answers what they were made into.
+    fn connection(&self, key: Connection, reply: bool) -> Vec<Byte> {
+        let state = &self.state;
+        let side = |side: Side, now: &Now| -> Vec<Byte> {
+            (0..self.width(side)).map(|index| self.side_byte(Some(now), side, index)).collect()
+        };
+        let number = |value: Option<u32>| match value {
+            Some(value) => known(&value.to_ne_bytes()),
+            None => vec![Byte::Unknown; 4],
+        };
+        match (key, reply) {
+            (Connection::Direction, _) => known(&[u8::from(self.reply())]),
+            (Connection::Status, _) => self.status(),
+            (Connection::Mark, _) => number(state.flow_mark),
+            (Connection::Source, false) => side(Side::Source, &state.came[Side::Source as usize]),
+            (Connection::Destination, false) => {
+                side(Side::Destination, &state.came[Side::Destination as usize])
+            }
+            (Connection::Source, true) => side(Side::Destination, &state.now[Side::Destination as usize]),
+            (Connection::Destination, true) => side(Side::Source, &state.now[Side::Source as usize]),
+            (Connection::DestinationPort, false) if self.has_ports() => {
+                side(Side::Port, &state.came[Side::Port as usize])
+            }
+            (Connection::SourcePort, true) if self.has_ports() => {
+                side(Side::Port, &state.now[Side::Port as usize])
+            }
+            (Connection::SourcePort | Connection::DestinationPort, _) => vec![Byte::Unknown; 2],
+            (Connection::Protocol, _) => vec![self.question.protocol.map_or(Byte::Unknown, Byte::Known)],
+        }
+    }
+
+    /// `IPS_SEEN_REPLY` and whether an end was translated, `IPS_SRC_NAT` and `IPS_DST_NAT`; the rest is
+    /// not told.
+    fn status(&self) -> Vec<Byte> {
+        const SEEN_REPLY: u8 = 2;
+        const SOURCE: u8 = 0x10;
+        const DESTINATION: u8 = 0x20;
+        let state = &self.state;
+        let mut mask = SEEN_REPLY;
+        let mut value = if self.station.packet == Packet::First { 0 } else { SEEN_REPLY };
+        for (bit, sides) in
+            [(SOURCE, &[Side::Source][..]), (DESTINATION, &[Side::Destination, Side::Port][..])]
+        {
+            let changed = |side: &Side| state.came[*side as usize] != state.now[*side as usize];
+            // What was translated to what it was before has no such bit; ports of the source nobody
+            // tells.
+            if bit == DESTINATION && !sides.iter().any(changed) {
+                mask |= bit;
+            } else if sides.iter().any(|side| changed(side) && self.surely_changed(*side)) {
+                mask |= bit;
+                value |= bit;
+            }
+        }
+        let mut bytes = [Byte::Unknown; 4];
+        bytes[if cfg!(target_endian = "little") { 0 } else { 3 }] = Byte::Bits(mask, value);
+        bytes.to_vec()
+    }
+
+    /// No packet can have had before what it was translated to.
+    fn surely_changed(&self, side: Side) -> bool {
+        match (&self.state.came[side as usize], &self.state.now[side as usize]) {
+            (Some(came), Some(now)) => !came.meets(now),
+            _ => false,
+        }
+    }
+
+    /// The type of an address: of one that was translated it may be known.
+    fn address_type(&self, destination: bool) -> Vec<Byte> {
+        let side = self.side(destination);
+        match self.view(side) {
+            Some(None) => (0..4).map(|index| Byte::Kind(side, index)).collect(),
+            Some(Some(set)) => match self.kind_of(set) {
+                Some(kind) => known(&kind.to_ne_bytes()),
+                None => vec![Byte::Unknown; 4],
+            },
+            None => vec![Byte::Unknown; 4],
+        }
+    }
+
+    /// Ports and addresses that stand here in place of what the sender wrote; `Some(None)` as he
+    /// wrote it.
+    pub(super) fn seen(&self, side: Side) -> Option<Option<&Ranges>> {
+        self.view(side).map(Option::as_ref)
     }
 }
 
@@ -223,16 +359,16 @@ pub(super) fn put(registers: &mut [Byte; 64], to: usize, value: &[Byte]) {
     }
 }
 
-/// ECE and CWR.
-const CONGESTION: u8 = 0xc0;
-
 pub(super) fn masked(byte: Byte, mask: u8, xor: u8) -> Byte {
     match byte {
         Byte::Known(known) => Byte::Known(known & mask ^ xor),
         _ if mask == 0 => Byte::Known(xor),
         Byte::Part(side, index, left) if xor == 0 => Byte::Part(side, index, left & mask),
         Byte::Kind(..) if mask == 0xff && xor == 0 => byte,
-        Byte::Flags(flags) if mask & CONGESTION == 0 => Byte::Known(flags & mask ^ xor),
-        Byte::Part(..) | Byte::Kind(..) | Byte::Flags(_) | Byte::Unknown => Byte::Unknown,
+        Byte::Bits(known, value) => match known | !mask {
+            0xff => Byte::Known(value & mask ^ xor),
+            known => Byte::Bits(known, value & mask ^ xor),
+        },
+        Byte::Part(..) | Byte::Kind(..) | Byte::Unknown => Byte::Unknown,
     }
 }

@@ -14,6 +14,7 @@ mod probe;
 mod published;
 mod record;
 mod scene;
+mod translated;
 mod ufw;
 
 use std::ffi::OsString;
@@ -54,7 +55,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             in_its_box(shape.name)
         })
     };
-    shapes().into_iter().map(each).collect()
+    let mut found: Vec<Trial> = shapes().into_iter().map(each).collect();
+    found.extend(translated::trials());
+    found
 }
 
 /// Slow ones take turns by the hour; in the longer tiers all have theirs.
@@ -76,7 +79,7 @@ fn in_its_box(name: &str) -> Outcome {
 }
 
 pub(crate) fn makers() -> Vec<Maker> {
-    vec![("shape", play_one)]
+    vec![("shape", play_one), ("translated", translated::play)]
 }
 
 fn play_one(args: &[OsString]) -> io::Result<()> {

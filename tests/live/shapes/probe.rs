@@ -218,14 +218,15 @@ fn accept_all(
 /// Sends the number of each probe as a datagram; what cannot be sent does not arrive. From which port
 /// each was sent.
 fn datagrams(listeners: &[Listener], probes: &[Probe], which: &[usize]) -> BTreeMap<usize, u16> {
-    type Key = (Kind, SocketAddr, Option<&'static str>);
+    // A new flow each: two that translation sends to one place would get in each other's way.
+    type Key = (Kind, SocketAddr, Option<&'static str>, SocketAddr);
     let mut senders: BTreeMap<Key, Option<UdpSocket>> = BTreeMap::new();
     let mut ports = BTreeMap::new();
     for number in which {
         let probe = &probes[*number];
         let kind = listeners[probe.listener].kind;
         let Origin { source, device, .. } = probe.origin;
-        let sender = senders.entry((kind, source, device)).or_insert_with(|| {
+        let sender = senders.entry((kind, source, device, probe.to)).or_insert_with(|| {
             let fd = new_socket(source, kind).ok()?;
             flag(&fd, libc::SOL_SOCKET, libc::SO_BROADCAST, true).ok()?;
             if let Some(device) = device {

@@ -4,6 +4,7 @@
 use super::scene::{Scene, Shape};
 use crate::lab::{Need, Netns, Outcome, cable};
 use crate::reach::Kind;
+use crate::ruled::hardware;
 
 const NEEDS: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft")];
 
@@ -34,6 +35,17 @@ pub(super) fn inner(scene: &mut Scene) -> Outcome<usize> {
         (&scene.town.host, "vec0", &["10.88.0.1/24", "fd88::1/64"]),
         (&inner, "eth0", &["10.88.0.2/24", "fd88::2/64"]),
     )?;
+    // Neighbours are known for good, so that rules against ICMPv6 change nothing by chance.
+    for (netns, far, near, addresses) in [
+        (&scene.town.host, (&inner, "eth0"), "vec0", ["10.88.0.2", "fd88::2"]),
+        (&inner, (&scene.town.host, "vec0"), "eth0", ["10.88.0.1", "fd88::1"]),
+    ] {
+        let hardware = hardware(far.0, far.1)?;
+        let link = scene.town.link_local(far.0, far.1)?.ip().to_string();
+        for address in addresses.into_iter().chain([link.as_str()]) {
+            netns.ip(&format!("neigh replace {address} lladdr {hardware} dev {near} nud permanent"))?;
+        }
+    }
     inner.ip("route add default via 10.88.0.1")?;
     inner.ip("-6 route add default via fd88::1")?;
     scene.run_all("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")?;

@@ -60,6 +60,8 @@ pub(super) struct Scene {
     places: Vec<File>,
     pub(super) listeners: Vec<Listener>,
     names: Vec<String>,
+    /// Ports of the first listeners, which the host serves.
+    served: Vec<u16>,
     probes: Vec<Probe>,
     origins: Vec<Origin>,
     scopes: [u32; 2],
@@ -85,7 +87,7 @@ pub(super) type Question = (usize, String, IpAddr, SocketAddr);
 pub(super) type Answer = (bool, Option<Verdict>);
 
 /// Folders that programs write to when they write rules: copies on a file system in memory.
-fn own_folders() -> Outcome {
+pub(super) fn own_folders() -> Outcome {
     let mount = |words: &[&str]| output(Command::new("mount").args(words)).map(|_| ());
     mount(&["-t", "tmpfs", "tmpfs", "/mnt"])?;
     for folder in ["etc", "var"] {
@@ -108,7 +110,7 @@ pub(super) fn play(shape: &Shape) -> Outcome<String> {
         std::process::exit(3);
     });
     own_folders()?;
-    let mut scene = Scene::new()?;
+    let mut scene = Scene::new(&SERVED)?;
     (shape.make)(&mut scene)?;
     let (snapshot, found) = scene.look()?;
     let (answers, wrong) = scene.compare(&snapshot, &found)?;
@@ -153,7 +155,7 @@ impl Drop for Scene {
 }
 
 impl Scene {
-    fn new() -> Outcome<Self> {
+    pub(super) fn new(served: &[(Kind, &str)]) -> Outcome<Self> {
         let town = Town::build(true)?;
         settle(&town)?;
         for netns in [&town.wan, &town.lan] {
@@ -196,6 +198,10 @@ impl Scene {
             places,
             listeners: Vec::new(),
             names: Vec::new(),
+            served: served
+                .iter()
+                .map(|(_, address)| Ok(address.parse::<SocketAddr>()?.port()))
+                .collect::<Outcome<_>>()?,
             probes: Vec::new(),
             origins,
             scopes,
@@ -203,8 +209,8 @@ impl Scene {
             keep: Vec::new(),
             last: Vec::new(),
         };
-        for (kind, address) in SERVED {
-            let listener = scene.listen(0, kind, address)?;
+        for (kind, address) in served {
+            let listener = scene.listen(0, *kind, address)?;
             scene.ask_port(listener, address.parse::<SocketAddr>()?.port(), &[])?;
         }
         Ok(scene)
@@ -245,7 +251,9 @@ impl Scene {
         let mut found: Vec<(IpAddr, u32)> = Vec::new();
         for text in OWN.iter().chain(others) {
             let to: IpAddr = text.parse()?;
-            if origin.place == 0 || !to.is_loopback() {
+            // What a sender sends to its own address leaves it by no cable.
+            let leaves = !to.is_loopback() && to != origin.source.ip();
+            if origin.place == 0 || leaves {
                 found.push((to, 0));
             }
         }
@@ -288,14 +296,14 @@ impl Scene {
     pub(super) fn sender(&mut self, place: usize, entry: &str, source: &str) -> Outcome {
         let source = SocketAddr::new(source.parse()?, 0);
         self.origins.push(Origin { place, entry: entry.to_owned(), source, device: None });
-        for (listener, (_, address)) in SERVED.iter().enumerate() {
-            self.ask_from(self.origins.len() - 1, listener, address.parse::<SocketAddr>()?.port(), &[])?;
+        for listener in 0..self.served.len() {
+            self.ask_from(self.origins.len() - 1, listener, self.served[listener], &[])?;
         }
         Ok(())
     }
 
     /// What sockwarden sees: the whole way from the kernel to the exposure.
-    fn look(&self) -> Outcome<(Snapshot, Vec<SocketIndex>)> {
+    pub(super) fn look(&self) -> Outcome<(Snapshot, Vec<SocketIndex>)> {
         let wants = Wants { owners: false, processes: false, packages: false, ..Wants::EVERYTHING };
         let source = Source::live()?;
         let mut snapshot = sockwarden::collect::sockets(&source, &wants);
@@ -319,7 +327,7 @@ impl Scene {
     }
 
     /// Asks the kernel; where it seems to keep out what was said to get in, once more with patience.
-    fn compare(
+    pub(super) fn compare(
         &self,
         snapshot: &Snapshot,
         found: &[SocketIndex],

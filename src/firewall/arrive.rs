@@ -1,0 +1,276 @@
+//! Packets that come to a socket otherwise than straight: translated, or passed on through another
+//! namespace.
+
+use super::evaluate::Now;
+use super::journey::{Arrival, Judged};
+use super::place::{Place, Side as GateSide};
+use super::region::{Block, Region};
+use super::ways::{Bind, Bound, MOST_PIECES, Ports, Transport, Way, because, reach, senders};
+use crate::model::Verdict;
+use crate::model::classes::Classes;
+use crate::model::ranges::{Family, Ranges, number};
+
+/// A socket, and the namespace that it is in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) netns: usize,
+    pub(crate) place: &'a Place,
+    pub(crate) bind: &'a Bind,
+    pub(crate) port: Option<u16>,
+}
+
+/// Where packets came into this computer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door<'a> {
+    pub(crate) netns: usize,
+    pub(crate) place: &'a Place,
+    pub(crate) gate: usize,
+    pub(crate) family: Family,
+}
+
+/// Whether something is so.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Sure {
+    No,
+    Maybe,
+    Yes,
+}
+
+/// Every way by which packets of `judged` come to a socket so. `told` is what other ways say of that
+/// door, and is not said twice; it grows.
+pub(crate) fn arrived(door: &Door<'_>, judged: &Judged, target: &Target<'_>, told: &mut Region) -> Vec<Way> {
+    let reaching: Vec<(&Arrival, Sure)> = judged
+        .arrivals
+        .iter()
+        .filter(|arrival| arrival.netns == target.netns)
+        .map(|arrival| (arrival, reaches(arrival, target, door.family)))
+        .filter(|(_, sure)| *sure != Sure::No)
+        .collect();
+    if reaching.is_empty() {
+        return Vec::new();
+    }
+    // Of what arrives, all that may be for somebody else.
+    let elsewhere = judged.elsewhere(|arrival| {
+        let surely = |(other, sure): &&(&Arrival, Sure)| std::ptr::eq(*other, arrival) && *sure == Sure::Yes;
+        match reaching.iter().find(surely) {
+            Some(_) => arrival.region.minus(&limited(door, arrival, target)),
+            None => arrival.region.clone(),
+        }
+    });
+    let mut found = Vec::new();
+    for (arrival, sure) in &reaching {
+        let region = limited(door, arrival, target).minus(told).disjoint();
+        if region.0.len() > MOST_PIECES {
+            // So many pieces tell nobody anything: then all of it is in doubt.
+            for block in outline(&region).0 {
+                told.add(Region(vec![block.clone()]));
+                found.push(way(door, judged, block, Verdict::Unknown));
+            }
+            continue;
+        }
+        told.add(region.clone());
+        let doubt = *sure != Sure::Yes || doubtful(door, target);
+        // Of what is sent to many, nobody knows who takes it once it is translated.
+        let all = door.family.all();
+        let sent_to_many = Block([all, many(door), Ranges::new(vec![(0, u16::MAX.into())])]);
+        let certain = match doubt {
+            true => Region::default(),
+            false => {
+                region.minus(&elsewhere).minus_block(&sent_to_many).minus(&unsure(door, target)).disjoint()
+            }
+        };
+        let unknown = region.minus(&certain).disjoint();
+        found.extend(certain.0.into_iter().map(|block| way(door, judged, block, Verdict::Accept)));
+        found.extend(unknown.0.into_iter().map(|block| way(door, judged, block, Verdict::Unknown)));
+    }
+    found
+}
+
+/// One block around all.
+fn outline(region: &Region) -> Region {
+    let mut all = region.0.iter().cloned();
+    let Some(mut sum) = all.next() else { return Region::default() };
+    for block in all {
+        for (side, more) in sum.0.iter_mut().zip(&block.0) {
+            *side = side.union(more);
+        }
+    }
+    Region(vec![sum])
+}
+
+/// With rules that choose between tables the way back is not known.
+fn doubtful(door: &Door<'_>, target: &Target<'_>) -> bool {
+    let policy = door.place.policy || target.place.policy;
+    let stream = target.bind.transport == Transport::Stream;
+    let both = door.family == Family::V4 && target.bind.maybe_v4;
+    (policy && stream) || target.bind.maybe_device || both
+}
+
+/// A way that may be one.
+pub(crate) fn unknown(door: &Door<'_>, block: Block) -> Way {
+    way(door, &Judged::default(), block, Verdict::Unknown)
+}
+
+fn way(door: &Door<'_>, judged: &Judged, block: Block, verdict: Verdict) -> Way {
+    let because = because(judged, &block, verdict == Verdict::Unknown);
+    let Block([sources, destinations, ports]) = block;
+    let ports = Ports::These(ports);
+    let reach = reach(door.place, &door.place.gates[door.gate], door.family, &destinations, &ports, &sources);
+    Way { gate: door.gate, family: door.family, destinations, ports, sources, verdict, reach, because }
+}
+
+/// What stands in place of an address or port, against the one that a socket has.
+fn is(now: &Now, wanted: u128) -> Sure {
+    match now {
+        // As the sender writes it: who writes so.
+        None => Sure::Yes,
+        Some(set) if set.only() == Some(wanted) => Sure::Yes,
+        Some(set) if set.meets(&Ranges::new(vec![(wanted, wanted)])) => Sure::Maybe,
+        Some(_) => Sure::No,
+    }
+}
+
+/// Source, destination and port for which a socket is looked up.
+fn sides(arrival: &Arrival) -> [&Now; 3] {
+    let [source, mut destination, mut port] = arrival.state.now.each_ref();
+    if let Some([address, other]) = &arrival.state.proxy {
+        destination = if address.is_some() { address } else { destination };
+        port = if other.is_some() { other } else { port };
+    }
+    [source, destination, port]
+}
+
+/// Whether what arrives so is for that socket, as far as it is not as the sender wrote it.
+fn reaches(arrival: &Arrival, target: &Target<'_>, family: Family) -> Sure {
+    let (bind, place) = (target.bind, target.place);
+    let Some(bound) = bind.bound[family as usize] else { return Sure::No };
+    let Some(gate) = place.gates.get(arrival.gate) else { return Sure::No };
+    let device = bind.device;
+    if device != 0 && device != gate.index && Some(device) != gate.master {
+        return Sure::No;
+    }
+    let [source, destination, port] = sides(arrival);
+    // Whether a socket is a transparent one nobody tells.
+    let mut sure = if arrival.state.proxy.is_some() { Sure::Maybe } else { Sure::Yes };
+    if let Bound::One(address) = bound {
+        sure = sure.min(is(destination, number(address)));
+    }
+    if let Some(own) = target.port {
+        sure = sure.min(is(port, own.into()));
+    }
+    sure.min(delivered(destination, place, gate.side, family)).min(answerable(source, target, family))
+}
+
+/// Whether the namespace takes such a destination by such a gate.
+fn delivered(destination: &Now, place: &Place, side: GateSide, family: Family) -> Sure {
+    let classes = Classes::of(family);
+    match destination {
+        Some(set) if side != GateSide::Loopback && set.minus(&classes.loopback).is_empty() => match family {
+            // A martian destination, unless the interface allows it.
+            Family::V4 if !place.route_localnet => Sure::No,
+            Family::V4 | Family::V6 => Sure::Maybe,
+        },
+        Some(set) if set.minus(&place.local[family as usize]).is_empty() => Sure::Yes,
+        Some(set) if set.meets(&place.local[family as usize]) => Sure::Maybe,
+        Some(_) => Sure::No,
+        None => Sure::Yes,
+    }
+}
+
+/// Whether a source that took the sender's place gets in, and its answer back.
+fn answerable(source: &Now, target: &Target<'_>, family: Family) -> Sure {
+    let Some(set) = source else { return Sure::Yes };
+    let place = target.place;
+    let stream = target.bind.transport == Transport::Stream;
+    let routed = &place.answerable[family as usize];
+    match stream {
+        true if !set.meets(routed) => Sure::No,
+        true if !set.minus(routed).is_empty() => Sure::Maybe,
+        true | false => Sure::Yes,
+    }
+}
+
+/// What hangs on settings that are not known: a loopback address leaves by an interface that allows
+/// it (`route_localnet`), and what a socket's own namespace sends comes back to it by the same cable
+/// only where nothing on the way minds (a bridge's hairpin mode among others).
+fn unsure(door: &Door<'_>, target: &Target<'_>) -> Region {
+    let classes = Classes::of(door.family);
+    let sources = match door.place.gates[door.gate].side {
+        _ if door.netns == target.netns => Ranges::default(),
+        GateSide::Loopback => classes.loopback.clone(),
+        GateSide::Nobody | GateSide::Inside | GateSide::Overlay | GateSide::Outside => {
+            target.place.local[door.family as usize].minus(&classes.loopback)
+        }
+    };
+    Region::one([sources, door.family.all(), Ranges::new(vec![(0, u16::MAX.into())])])
+}
+
+/// Destinations that are of many.
+fn many(door: &Door<'_>) -> Ranges {
+    let classes = Classes::of(door.family);
+    classes.multicast.union(&classes.broadcast).union(&door.place.broadcast[door.family as usize])
+}
+
+/// The packets of an arrival that anybody can send and the socket takes.
+fn limited(door: &Door<'_>, arrival: &Arrival, target: &Target<'_>) -> Region {
+    let (bind, family) = (target.bind, door.family);
+    let index = family as usize;
+    let classes = Classes::of(family);
+    let own = door.place.gates[door.gate].side == GateSide::Loopback;
+    let mut sources = match own {
+        true => door.place.local[index].clone(),
+        false => senders(door.place, bind.transport, family),
+    };
+    let [source, destination, port] = sides(arrival);
+    let far = target.place.gates.get(arrival.gate).is_none_or(|gate| gate.side != GateSide::Loopback);
+    // Nothing leaves by another interface from a loopback address of IPv4 (`__mkroute_output`); from
+    // one of IPv6 it does once that is translated, but no answer finds back.
+    let lonely = family == Family::V4 || source.is_none() || bind.transport == Transport::Stream;
+    if own && far && lonely && !(family == Family::V4 && door.place.route_localnet) {
+        sources = sources.minus(&classes.martian);
+    }
+    // No router passes these on (`ip6_forward`).
+    if family == Family::V6 && door.netns != target.netns {
+        sources = sources.minus(&classes.link);
+    }
+    if source.is_none() {
+        if bind.transport == Transport::Stream {
+            sources = sources.and(&target.place.answerable[index].union(&target.place.local[index]));
+        }
+        // Nobody is answered at an address of one's own, and IPv4 takes nothing from there.
+        if !own && (family == Family::V4 || bind.transport == Transport::Stream) {
+            sources = sources.minus(&target.place.local[index]);
+        }
+    }
+    let mut destinations = family.all().minus(&classes.unspecified);
+    if matches!(bind.transport, Transport::Stream | Transport::Ping) {
+        destinations = destinations.minus(&many(door));
+    }
+    if destination.is_none() {
+        destinations = destinations.and(&target.place.local[index]);
+        if let Some(Bound::One(address)) = bind.bound[index] {
+            destinations = destinations.and(&family.one(address));
+        }
+    }
+    if !own && family == Family::V6 {
+        destinations = destinations.minus(&classes.loopback);
+    }
+    let ports = match (port, target.port) {
+        (None, Some(own)) => Ranges::new(vec![(own.into(), own.into())]),
+        (Some(_), _) | (None, None) => Ranges::new(vec![(0, u16::MAX.into())]),
+    };
+    arrival.region.and(&Block([sources, destinations, ports]))
+}
+
+/// Everything that a way says.
+pub(crate) fn said(way: &Way, port: Option<u16>) -> Region {
+    let all = Ranges::new(vec![(0, u16::MAX.into())]);
+    let own = port.map(|port| Ranges::new(vec![(port.into(), port.into())]));
+    let ports = match (&way.ports, own) {
+        (Ports::These(ports), _) => ports.clone(),
+        (Ports::Own, Some(own)) => own,
+        (Ports::Others, Some(own)) => all.minus(&own),
+        (Ports::Own | Ports::Others, None) | (Ports::All, _) => all,
+    };
+    Region::one([way.sources.clone(), way.destinations.clone(), ports])
+}

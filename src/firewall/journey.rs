@@ -1,0 +1,619 @@
+//! The way of new packets from a gate to sockets: through the hooks of the namespace they come into,
+//! translated or not, on through virtual cables into others, and the answer's way back.
+
+use std::rc::Rc;
+
+use super::evaluate::{Decision, Exit, Packet, Question, State, Station, Stream, Tracked, Walk};
+use super::place::{Gate, Place, Side as GateSide};
+use super::region::{Block, Region, Side};
+use super::ruleset::{Hook, Ruleset, TableFamily};
+use crate::model::classes::Classes;
+use crate::model::ranges::{Family, Ranges};
+
+/// More namespaces than this on one way are not followed.
+const MOST_HOPS: usize = 4;
+/// More pieces than this, and nothing is said any more.
+const MOST_BLOCKS: usize = 8_000;
+
+/// All namespaces, and what joins them.
+#[derive(Debug)]
+pub(crate) struct World<'a> {
+    pub(crate) places: &'a [Option<Place>],
+    /// Of each namespace, the cables that lead out of it.
+    cables: Vec<Vec<Cable>>,
+}
+
+/// From a gate here, by a pair of virtual interfaces or a bridge of such, to one elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Cable {
+    gate: usize,
+    netns: usize,
+    far: usize,
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn new(places: &'a [Option<Place>]) -> Self {
+        let cables = places.iter().enumerate().map(|(number, place)| match place {
+            Some(place) => cables(places, number, place),
+            None => Vec::new(),
+        });
+        Self { cables: cables.collect(), places }
+    }
+
+    /// Whether packets that come into a namespace may go on to another.
+    pub(crate) fn leads(&self, from: usize, to: usize) -> bool {
+        let (mut seen, mut next) = (vec![from], vec![from]);
+        while let Some(netns) = next.pop() {
+            for cable in &self.cables[netns] {
+                if cable.netns == to {
+                    return true;
+                }
+                if !seen.contains(&cable.netns) {
+                    seen.push(cable.netns);
+                    next.push(cable.netns);
+                }
+            }
+        }
+        false
+    }
+}
+
+/// The ends of a pair know each other by their numbers (`IFLA_LINK`).
+fn cables(places: &[Option<Place>], number: usize, place: &Place) -> Vec<Cable> {
+    let mut found = Vec::new();
+    for (gate, near) in place.gates.iter().enumerate() {
+        // The ends of cables that are plugged in here: the gate itself, or the ports of a bridge.
+        let ends: Vec<(u32, u32)> = if near.veth {
+            near.link.map(|link| (near.index, link)).into_iter().collect()
+        } else if near.bridge {
+            let ports = place.ports.iter().filter(|port| port.master == near.index);
+            ports.map(|port| (port.index, port.link)).collect()
+        } else {
+            continue;
+        };
+        for (netns, other) in places.iter().enumerate() {
+            let Some(other) = other.as_ref().filter(|_| netns != number) else { continue };
+            for (far, end) in other.gates.iter().enumerate().filter(|(_, gate)| gate.veth) {
+                if ends.iter().any(|(index, link)| end.link == Some(*index) && *link == end.index) {
+                    found.push(Cable { gate, netns, far });
+                }
+            }
+        }
+    }
+    found
+}
+
+/// What becomes of everything that comes to a gate.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Judged {
+    /// May come to sockets of the namespace as it was sent.
+    pub(crate) may_accept: Region,
+    /// May not come to any socket.
+    pub(crate) dropped: Region,
+    /// May not come to sockets of the namespace as it was sent.
+    pub(crate) may_drop: Region,
+    /// May come to sockets translated, or in another namespace.
+    pub(crate) arrivals: Vec<Arrival>,
+    /// May be sent on to where no namespace of this computer is, translated.
+    pub(crate) gone: Vec<(Rc<State>, Region)>,
+    /// Who decided so, in the order in which packets meet them.
+    pub(crate) decisions: Vec<Decision>,
+    /// Too much of it to say anything; then all of it may be either.
+    pub(crate) lost: bool,
+}
+
+/// Packets that come to the sockets of a namespace otherwise than straight.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) netns: usize,
+    /// By which gate of it.
+    pub(crate) gate: usize,
+    pub(crate) state: Rc<State>,
+    pub(crate) region: Region,
+}
+
+impl Judged {
+    /// For packets that may have come either way.
+    pub(crate) fn either(&self, other: &Self) -> Self {
+        let mut sum = self.clone();
+        sum.may_accept.add(other.may_accept.clone());
+        sum.may_drop.add(other.may_drop.clone());
+        sum.dropped.add(other.dropped.clone());
+        sum.arrivals.extend_from_slice(&other.arrivals);
+        sum.gone.extend_from_slice(&other.gone);
+        sum.decisions.extend_from_slice(&other.decisions);
+        sum.lost |= other.lost;
+        sum
+    }
+
+    /// All that may not come to a socket; of each arrival it is told what that is.
+    pub(crate) fn elsewhere(&self, of: impl Fn(&Arrival) -> Region) -> Region {
+        let mut sum = self.dropped.clone();
+        sum.add(self.may_accept.clone());
+        for arrival in &self.arrivals {
+            sum.add(of(arrival));
+        }
+        for (_, region) in &self.gone {
+            sum.add(region.clone());
+        }
+        sum
+    }
+}
+
+/// One namespace on the way.
+#[derive(Clone, Debug)]
+struct Hop {
+    netns: usize,
+    /// `None`: sent by a program there.
+    entry: Option<usize>,
+    /// `None`: to a socket there.
+    exit: Option<usize>,
+    /// Sent by a program there to a socket there.
+    own: bool,
+    state: Rc<State>,
+}
+
+struct Journey<'a, 'w> {
+    world: &'w World<'a>,
+    question: Question,
+    found: Judged,
+}
+
+pub(crate) fn judge(world: &World<'_>, netns: usize, gate: usize, question: Question) -> Judged {
+    let ports = Ranges::new(vec![(0, u16::MAX.into())]);
+    let all = Region::one([question.family.all(), question.family.all(), ports]);
+    let mut journey = Journey { world, question, found: Judged::default() };
+    let start = Stream::one(Rc::new(State::new([None, None, None])), all.clone());
+    let Some(place) = &world.places[netns] else { return Judged { lost: true, ..Judged::default() } };
+    if question.echoed {
+        journey.own(netns, gate, start);
+    } else if place.gates[gate].side == GateSide::Loopback {
+        journey.outward(netns, gate, &all);
+    } else {
+        journey.inward(&[], netns, gate, start);
+    }
+    let mut found = journey.found;
+    found.lost |= found.may_accept.0.len() + found.may_drop.0.len() > MOST_BLOCKS;
+    if found.lost {
+        return Judged { may_accept: all.clone(), may_drop: all, lost: true, ..Judged::default() };
+    }
+    // What may come to others may not come to these.
+    found.dropped = found.may_drop.clone();
+    for arrival in &found.arrivals {
+        found.may_drop.add(arrival.region.clone());
+    }
+    for (_, region) in &found.gone {
+        found.may_drop.add(region.clone());
+    }
+    found
+}
+
+/// Tables whose hooks are not followed: of bridges, and at devices on the way out.
+fn strange(rules: &Ruleset, bridged: bool) -> bool {
+    rules.tables.iter().any(|table| {
+        let based = || {
+            table
+                .chains
+                .values()
+                .any(|chain| chain.base.as_ref().is_some_and(|base| base.hook == Hook::Other))
+        };
+        let concerned =
+            (bridged && table.family == TableFamily::Bridge) || table.family == TableFamily::Netdev;
+        !table.dormant && concerned && based()
+    })
+}
+
+impl<'a> Journey<'a, '_> {
+    fn place(&self, netns: usize) -> Option<&'a Place> {
+        self.world.places[netns].as_ref()
+    }
+
+    fn gate(&self, netns: usize, gate: usize) -> Option<&'a Gate> {
+        self.place(netns)?.gates.get(gate)
+    }
+
+    fn exit(&self, netns: usize, gate: usize) -> Exit<'a> {
+        self.gate(netns, gate).map_or(Exit::Untold, Exit::Gate)
+    }
+
+    /// Through one hook; what is dropped there is noted.
+    fn pass(&mut self, netns: usize, station: Station<'a>, stream: Stream) -> Stream {
+        let Some(place) = self.place(netns) else {
+            self.found.lost = true;
+            return stream;
+        };
+        let Some(rules) = &place.rules else {
+            self.found.lost |= place.verdict == crate::model::Verdict::Unknown;
+            return stream;
+        };
+        let bridged = station.entry.is_some_and(|gate| gate.bridge)
+            || matches!(station.exit, Exit::Gate(gate) if gate.bridge);
+        if stream.is_empty() || self.found.lost || strange(rules, bridged) {
+            self.found.lost |= !stream.is_empty();
+            return stream;
+        }
+        let mut walk = Walk::new((netns, place, rules), self.question, station);
+        let (passed, dropped) = walk.hook(stream);
+        self.found.lost |= walk.lost;
+        self.found.decisions.append(&mut walk.decisions);
+        self.found.may_drop.add(dropped);
+        self.found.lost |= passed.blocks() + self.found.may_drop.0.len() > MOST_BLOCKS;
+        passed
+    }
+
+    /// Packets that come in by a gate from outside of the namespace.
+    fn inward(&mut self, hops: &[Hop], netns: usize, gate: usize, mut stream: Stream) {
+        let entry = self.gate(netns, gate);
+        for hook in [Hook::Ingress, Hook::Prerouting] {
+            let station = Station { hook, packet: Packet::First, entry, exit: Exit::None, own: false };
+            stream = self.pass(netns, station, stream);
+        }
+        let Some(place) = self.place(netns) else { return };
+        let local = &place.local[self.question.family as usize];
+        for (state, region) in stream.0 {
+            match &state.now[Side::Destination as usize] {
+                None => {
+                    if hops.is_empty() {
+                        self.forward(hops, netns, Some(gate), &state, &region);
+                    }
+                    self.input(hops, netns, gate, false, &state, region);
+                }
+                Some(to) if to.minus(local).is_empty() => {
+                    self.input(hops, netns, gate, false, &state, region)
+                }
+                Some(to) if !to.meets(local) => self.forward(hops, netns, Some(gate), &state, &region),
+                Some(_) => {
+                    self.forward(hops, netns, Some(gate), &state, &region);
+                    self.input(hops, netns, gate, false, &state, region);
+                }
+            }
+        }
+    }
+
+    /// What a program here sends on a network and gets back from there, or to itself: all hooks of the
+    /// way out, then those of the way in.
+    fn own(&mut self, netns: usize, gate: usize, stream: Stream) {
+        let stream = self.stations(netns, Packet::First, &OUT, gate, stream);
+        self.back(netns, gate, stream);
+    }
+
+    /// Through hooks of the namespace's own packets.
+    fn stations(
+        &mut self,
+        netns: usize,
+        packet: Packet,
+        hooks: &[Hook],
+        gate: usize,
+        mut stream: Stream,
+    ) -> Stream {
+        for hook in hooks {
+            let out = OUT.contains(hook);
+            let entry = self.gate(netns, gate).filter(|_| !out);
+            let exit = if out { self.exit(netns, gate) } else { Exit::None };
+            stream = self.pass(netns, Station { hook: *hook, packet, entry, exit, own: true }, stream);
+        }
+        stream
+    }
+
+    /// Own packets that come back in.
+    fn back(&mut self, netns: usize, gate: usize, stream: Stream) {
+        let stream = self.stations(netns, Packet::First, &[Hook::Ingress, Hook::Prerouting], gate, stream);
+        for (state, region) in stream.0 {
+            self.input(&[], netns, gate, true, &state, region);
+        }
+    }
+
+    /// Packets of this computer's own programs, to any address: what is for here comes back by
+    /// loopback; the rest matters only where rules translate it.
+    fn outward(&mut self, netns: usize, gate: usize, all: &Region) {
+        let Some(place) = self.place(netns) else { return };
+        let family = self.question.family;
+        let classes = Classes::of(family);
+        let local = &place.local[family as usize];
+        let many = classes.multicast.union(&classes.broadcast).union(&place.broadcast[family as usize]);
+        let here = to(family, local.union(&many));
+        let fresh = || Rc::new(State::new([None, None, None]));
+        let mut parts = vec![(self.exit(netns, gate), all.and(&here))];
+        let mut told = local.union(&many);
+        for cable in &self.world.cables[netns] {
+            let Some(inner) = self.place(cable.netns) else { continue };
+            let behind = behind(place, inner, cable.gate, family).minus(&told);
+            told = told.union(&behind);
+            parts.push((self.exit(netns, cable.gate), all.and(&to(family, behind))));
+        }
+        let here = to(family, told);
+        if place.rules.as_ref().is_some_and(Ruleset::steers) {
+            parts.push((Exit::Untold, all.minus_block(&here)));
+        }
+        for (exit, region) in parts {
+            let station = Station { hook: Hook::Output, packet: Packet::First, entry: None, exit, own: true };
+            let passed = self.pass(netns, station, Stream::one(fresh(), region));
+            for (state, region) in passed.0 {
+                let loopback = matches!(exit, Exit::Gate(exit) if exit.side == GateSide::Loopback);
+                let (stays, goes) = match &state.now[Side::Destination as usize] {
+                    None => (loopback, !loopback),
+                    Some(to) => (to.meets(local), !to.minus(local).is_empty()),
+                };
+                if goes {
+                    self.forward(&[], netns, None, &state, &region);
+                }
+                if stays {
+                    let stream = Stream::one(state, region);
+                    let stream = self.stations(netns, Packet::First, &[Hook::Postrouting], gate, stream);
+                    self.back(netns, gate, stream);
+                }
+            }
+        }
+    }
+
+    /// To the sockets of a namespace.
+    fn input(
+        &mut self,
+        hops: &[Hop],
+        netns: usize,
+        gate: usize,
+        own: bool,
+        state: &Rc<State>,
+        region: Region,
+    ) {
+        let station = Station {
+            hook: Hook::Input,
+            packet: Packet::First,
+            entry: self.gate(netns, gate),
+            exit: Exit::None,
+            own,
+        };
+        let passed = self.pass(netns, station, Stream::one(Rc::clone(state), region));
+        for (state, region) in passed.0 {
+            let mut way = hops.to_vec();
+            way.push(Hop { netns, entry: Some(gate), exit: None, own, state: Rc::clone(&state) });
+            let region = if self.question.answered { self.answered(&way, region) } else { region };
+            let [_, destination, port] = &state.now;
+            let straight = hops.is_empty() && destination.is_none() && port.is_none();
+            if straight {
+                self.found.may_accept.add(region.clone());
+            }
+            if !straight || state.proxy.is_some() {
+                self.found.arrivals.push(Arrival { netns, gate, state, region });
+            }
+        }
+    }
+
+    /// Out of a namespace, to where the destination is; `entry` is `None` for its own programs.
+    fn forward(
+        &mut self,
+        hops: &[Hop],
+        netns: usize,
+        entry: Option<usize>,
+        state: &Rc<State>,
+        region: &Region,
+    ) {
+        let Some(place) = self.place(netns) else { return };
+        let family = self.question.family;
+        let target = &state.now[Side::Destination as usize];
+        if entry.is_some() && !place.forwards[family as usize] {
+            if target.is_some() {
+                self.found.may_drop.add(region.clone());
+            }
+            return;
+        }
+        let mut told = Ranges::default();
+        for cable in &self.world.cables[netns] {
+            let Some(inner) = self.place(cable.netns) else { continue };
+            let reachable = behind(place, inner, cable.gate, family);
+            let part = match target {
+                None => region.and(&to(family, reachable.clone())),
+                Some(to) if to.meets(&reachable) => region.clone(),
+                Some(_) => continue,
+            };
+            told = told.union(&reachable);
+            if part.is_empty() {
+                continue;
+            }
+            // Which way it takes is not known for sure.
+            let unsure = place.policy || target.as_ref().is_some_and(|to| !to.minus(&reachable).is_empty());
+            if unsure || hops.len() >= MOST_HOPS {
+                self.found.may_drop.add(part.clone());
+            }
+            if hops.len() >= MOST_HOPS {
+                self.found.lost = true;
+                return;
+            }
+            let passed = self.leave(netns, entry, self.exit(netns, cable.gate), state, part);
+            for (state, region) in passed.0 {
+                let mut way = hops.to_vec();
+                let next = Rc::new(state.next());
+                way.push(Hop { netns, entry, exit: Some(cable.gate), own: false, state });
+                self.inward(&way, cable.netns, cable.far, Stream::one(next, region));
+            }
+        }
+        // To other computers: only what was translated is of interest.
+        if let Some(to) = target
+            && !to.minus(&told).is_empty()
+        {
+            let exits = place.gates.iter().filter(|gate| {
+                let routed = place.routed(family, gate.index);
+                to.minus(&told).minus(&routed).is_empty()
+            });
+            let exit = exits.map(Exit::Gate).next().unwrap_or(Exit::Untold);
+            let passed = self.leave(netns, entry, exit, state, region.clone());
+            self.found.gone.extend(passed.0);
+        }
+    }
+
+    fn leave(
+        &mut self,
+        netns: usize,
+        entry: Option<usize>,
+        exit: Exit<'a>,
+        state: &Rc<State>,
+        region: Region,
+    ) -> Stream {
+        let mut stream = Stream::one(Rc::clone(state), region);
+        let came = entry.and_then(|gate| self.gate(netns, gate));
+        if came.is_some() {
+            let station =
+                Station { hook: Hook::Forward, packet: Packet::First, entry: came, exit, own: false };
+            stream = self.pass(netns, station, stream);
+        }
+        let station =
+            Station { hook: Hook::Postrouting, packet: Packet::First, entry: None, exit, own: false };
+        self.pass(netns, station, stream)
+    }
+
+    /// Who of these has an answer, and the connection with its third packet.
+    fn answered(&mut self, way: &[Hop], mut region: Region) -> Region {
+        for hop in way.iter().rev() {
+            region = self.answer(hop, region);
+        }
+        for hop in way {
+            region = self.third(hop, region);
+        }
+        region
+    }
+
+    fn answer(&mut self, hop: &Hop, region: Region) -> Region {
+        use Hook::{Forward, Ingress, Input, Postrouting, Prerouting};
+        let netns = hop.netns;
+        let state = |mark| {
+            let mut state = State::clone(&hop.state);
+            state.mark = mark;
+            // What is not tracked one way may be the other.
+            if state.tracked == Tracked::No {
+                state.tracked = Tracked::Untold;
+            }
+            Rc::new(state)
+        };
+        let packet = Packet::Answer;
+        match (hop.entry, hop.exit) {
+            (Some(gate), None) if hop.own => {
+                let stream = self.stations(netns, packet, &OUT, gate, Stream::one(state(None), region));
+                self.stations(netns, packet, &[Ingress, Prerouting, Input], gate, stream).region()
+            }
+            // A socket may mark what it sends (SO_MARK).
+            (_, None) => self.split_by_exit(hop, None, &[Hook::Output, Postrouting], state(None), region),
+            (Some(_), Some(exit)) => {
+                let far = self.gate(netns, exit);
+                let mut stream = Stream::one(state(Some(0)), region);
+                for hook in [Ingress, Prerouting] {
+                    let station = Station { hook, packet, entry: far, exit: Exit::None, own: false };
+                    stream = self.pass(netns, station, stream);
+                }
+                let mut left = Region::default();
+                for (state, region) in stream.0 {
+                    left.add(self.split_by_exit(hop, far, &[Forward, Postrouting], state, region));
+                }
+                left
+            }
+            (None, Some(exit)) => {
+                let far = self.gate(netns, exit);
+                let mut stream = Stream::one(state(Some(0)), region);
+                for hook in [Ingress, Prerouting, Input] {
+                    let station = Station { hook, packet, entry: far, exit: Exit::None, own: false };
+                    stream = self.pass(netns, station, stream);
+                }
+                stream.region()
+            }
+        }
+    }
+
+    /// Through hooks on the way out, by the gates that routes name for those that are answered.
+    fn split_by_exit(
+        &mut self,
+        hop: &Hop,
+        entry: Option<&'a Gate>,
+        hooks: &[Hook],
+        state: Rc<State>,
+        region: Region,
+    ) -> Region {
+        let Some(place) = self.place(hop.netns) else { return region };
+        let packet = Packet::Answer;
+        let mut left = Region::default();
+        let mut rest = region;
+        let mut parts: Vec<(Exit<'a>, Region)> = Vec::new();
+        let asked = place.rules.as_ref().is_some_and(|rules| rules.asks_exit);
+        let to_whom = &hop.state.came[Side::Source as usize];
+        // A link-local address is answered where it came in.
+        let link = &Classes::of(Family::V6).link;
+        if let (Family::V6, None, Some(gate)) = (self.question.family, to_whom, hop.entry) {
+            let near = from(Family::V6, link.clone());
+            parts.push((self.exit(hop.netns, gate), rest.and(&near)));
+            rest = rest.minus_block(&near);
+        }
+        for gate in place.gates.iter().filter(|_| asked && !place.policy) {
+            let routed = place.routed(self.question.family, gate.index);
+            match to_whom {
+                None => {
+                    let block = from(self.question.family, routed);
+                    parts.push((Exit::Gate(gate), rest.and(&block)));
+                    rest = rest.minus_block(&block);
+                }
+                Some(set) if set.minus(&routed).is_empty() => {
+                    parts.push((Exit::Gate(gate), std::mem::take(&mut rest)));
+                }
+                Some(_) => {}
+            }
+        }
+        parts.push((Exit::Untold, rest));
+        for (exit, region) in parts {
+            let mut stream = Stream::one(Rc::clone(&state), region);
+            for hook in hooks {
+                let entry = entry.filter(|_| *hook == Hook::Forward);
+                stream =
+                    self.pass(hop.netns, Station { hook: *hook, packet, entry, exit, own: false }, stream);
+            }
+            left.add(stream.region());
+        }
+        left
+    }
+
+    fn third(&mut self, hop: &Hop, region: Region) -> Region {
+        use Hook::{Forward, Ingress, Input, Output, Postrouting, Prerouting};
+        let (netns, packet) = (hop.netns, Packet::Third);
+        let mut state = State::clone(&hop.state);
+        state.mark = Some(0);
+        let mut stream = Stream::one(Rc::new(state), region);
+        if let (true, Some(gate)) = (hop.own, hop.entry) {
+            let stream = self.stations(netns, packet, &OUT, gate, stream);
+            return self.stations(netns, packet, &[Ingress, Prerouting, Input], gate, stream).region();
+        }
+        let came = hop.entry.and_then(|gate| self.gate(netns, gate));
+        let goes = hop.exit.map_or(Exit::None, |gate| self.exit(netns, gate));
+        let hooks: &[Hook] = match (hop.entry, hop.exit) {
+            (_, None) => &[Ingress, Prerouting, Input],
+            (Some(_), Some(_)) => &[Ingress, Prerouting, Forward, Postrouting],
+            (None, Some(_)) => &[Output, Postrouting],
+        };
+        for hook in hooks {
+            let entry = came.filter(|_| matches!(hook, Ingress | Prerouting | Input | Forward));
+            let exit = if matches!(hook, Forward | Output | Postrouting) { goes } else { Exit::None };
+            stream = self.pass(netns, Station { hook: *hook, packet, entry, exit, own: false }, stream);
+        }
+        stream.region()
+    }
+}
+
+/// The hooks of what a program sends.
+const OUT: [Hook; 2] = [Hook::Output, Hook::Postrouting];
+
+/// Everything to these addresses.
+fn to(family: Family, destinations: Ranges) -> Block {
+    Block([family.all(), destinations, Ranges::new(vec![(0, u16::MAX.into())])])
+}
+
+/// Everything from these addresses.
+fn from(family: Family, sources: Ranges) -> Block {
+    Block([sources, family.all(), Ranges::new(vec![(0, u16::MAX.into())])])
+}
+
+/// The addresses of `inner` that `place` sends out by a gate of its own.
+fn behind(place: &Place, inner: &Place, gate: usize, family: Family) -> Ranges {
+    let classes = Classes::of(family);
+    let theirs = inner.local[family as usize].minus(&classes.loopback).minus(&classes.link);
+    let theirs = theirs.minus(&classes.multicast).minus(&place.local[family as usize]);
+    match place.gates.get(gate) {
+        Some(_) if place.policy => theirs,
+        Some(gate) => theirs.and(&place.routed(family, gate.index)),
+        None => Ranges::default(),
+    }
+}

@@ -1,0 +1,151 @@
+//! Generated rulesets that translate, mark and forward: every answer against what the kernel did.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::Stdio;
+
+use libtest_mimic::Trial;
+
+use super::published::inner;
+use super::scene::{Scene, own_folders};
+use crate::lab::{self, Need, Outcome, Stop, find_program, output, trial};
+use crate::reach::Kind;
+use crate::ruled::{Generator, number};
+
+/// Boxes at work at once.
+const WORKERS: u64 = 4;
+
+pub(super) fn trials() -> Vec<Trial> {
+    const NEEDS: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft")];
+    vec![trial("shapes::generated_translations", NEEDS, generated)]
+}
+
+/// How many rulesets are tried.
+fn rounds() -> u64 {
+    match std::env::var("SOCKWARDEN_TIER").as_deref() {
+        Ok("long") => 1_000,
+        Ok("soak") => 10_000,
+        _ => 40,
+    }
+}
+
+fn generated() -> Outcome {
+    let first = number("SOCKWARDEN_SEED").unwrap_or(1);
+    let rounds = number("SOCKWARDEN_ROUNDS").unwrap_or_else(rounds);
+    let mut boxes = Vec::new();
+    for worker in 0..WORKERS.min(rounds) {
+        let args = [first + worker, first + rounds, WORKERS].map(|number| number.to_string());
+        let child =
+            lab::maker("translated").args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        boxes.push(child);
+    }
+    let mut sum = [0_u64; 5];
+    let mut wrong = String::new();
+    for child in boxes {
+        let done = child.wait_with_output()?;
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        for line in said.lines() {
+            let counts = line
+                .strip_prefix("counted ")
+                .map(|rest| rest.split(' ').filter_map(|word| word.parse::<u64>().ok()).collect::<Vec<_>>());
+            match counts {
+                Some(counts) => sum.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more),
+                None => {
+                    wrong.push_str(line);
+                    wrong.push('\n');
+                }
+            }
+        }
+        if !done.status.success() {
+            let complaint = String::from_utf8_lossy(&done.stderr).into_owned();
+            return Err(Stop::Fail(format!("{}: {complaint}\n{wrong}", done.status)));
+        }
+    }
+    let [tried, answers, open, unknown, disagree] = sum;
+    println!(
+        "{tried} rulesets from seed {first}: {answers} answers compared, {open} got in, {unknown} unknown"
+    );
+    if disagree > 0 {
+        return Err(Stop::Fail(format!("{disagree} answers differ:\n{wrong}")));
+    }
+    if tried * 4 < rounds * 3 || unknown * 50 > answers || open * 50 < answers {
+        return Err(Stop::Fail(format!("{tried} tried, {open} got in, {unknown} of {answers} unknown")));
+    }
+    Ok(())
+}
+
+/// Arguments: first seed, the one behind the last, and the step.
+pub(super) fn play(args: &[OsString]) -> io::Result<()> {
+    let numbers: Vec<u64> = args.iter().filter_map(|arg| arg.to_str()?.parse().ok()).collect();
+    let [first, end, step] = numbers[..] else { return Err(io::ErrorKind::InvalidInput.into()) };
+    lab::in_box(|| work(first, end, step).map_err(|stop| io::Error::other(format!("{stop:?}"))))
+}
+
+fn work(first: u64, end: u64, step: u64) -> Outcome {
+    const SERVED: [(Kind, &str); 6] = [
+        (Kind::Tcp, "[::]:22"),
+        (Kind::Tcp, "0.0.0.0:80"),
+        (Kind::Tcp, "203.0.113.5:443"),
+        (Kind::Tcp, "127.0.0.1:5432"),
+        (Kind::Udp, "[::]:53"),
+        (Kind::Udp, "0.0.0.0:123"),
+    ];
+    own_folders()?;
+    let mut scene = Scene::new(&SERVED)?;
+    let place = inner(&mut scene)?;
+    let behind = ["10.88.0.2", "fd88::2"];
+    let far = [
+        scene.listen(place, Kind::Tcp, "[::]:80")?,
+        scene.listen(place, Kind::Tcp, "0.0.0.0:8443")?,
+        scene.listen(place, Kind::Udp, "[::]:53")?,
+    ];
+    // What the rules translate to each of them.
+    for (listener, ports) in [
+        (0, &[80, 81, 443, 8080][..]),
+        (1, &[81, 443, 8080]),
+        (2, &[443]),
+        (3, &[80, 22, 8080]),
+        (4, &[123, 5300]),
+        (5, &[53]),
+    ] {
+        for port in ports {
+            scene.ask_port(listener, *port, &[])?;
+        }
+    }
+    for (listener, ports) in
+        [(far[0], &[80, 81, 443, 8080][..]), (far[1], &[22, 8443]), (far[2], &[53, 123, 5300])]
+    {
+        for port in ports {
+            scene.ask_port(listener, *port, &behind)?;
+        }
+    }
+    let nft = find_program("nft").ok_or("nft")?;
+    let mut seed = first;
+    while seed < end {
+        let ruleset = Generator::new(seed).translating();
+        output(std::process::Command::new(&nft).args(["flush", "ruleset"]))?;
+        match scene.feed(&["nft", "-f", "-"], &ruleset) {
+            Ok(()) => {
+                let (snapshot, found) = scene.look()?;
+                let (answers, wrong) = scene.compare(&snapshot, &found)?;
+                let open = answers.values().filter(|(truth, _)| *truth).count();
+                let doubt = |said: &Option<sockwarden::model::Verdict>| {
+                    *said == Some(sockwarden::model::Verdict::Unknown)
+                };
+                let unknown = answers.values().filter(|(_, said)| doubt(said)).count();
+                println!("counted 1 {} {open} {unknown} {}", answers.len(), wrong.len());
+                let verbose = unknown > 0 && std::env::var_os("SOCKWARDEN_DOUBTS").is_some();
+                if !wrong.is_empty() || verbose {
+                    println!(
+                        "seed {seed}, {unknown} unknown:\n{}\n{ruleset}",
+                        wrong[..wrong.len().min(12)].join("\n")
+                    );
+                }
+            }
+            Err(Stop::Fail(why)) => println!("refused {seed}: {}", why.lines().next().unwrap_or_default()),
+            Err(other) => return Err(other),
+        }
+        seed += step;
+    }
+    Ok(())
+}
