@@ -336,15 +336,18 @@ type Row = (Option<Reason>, Entry, Family, [Ranges; 2]);
 /// Rows of one rule that differ in one thing only are one.
 fn joined(rows: Vec<Row>) -> Vec<Row> {
     let mut found: Vec<Row> = Vec::new();
+    // Thousands of rules may shut a door: rows of other rules are not even looked at.
+    let mut of_rule: BTreeMap<(Option<Reason>, NamespaceId, Family), Vec<usize>> = BTreeMap::new();
     for row in rows {
         let (reason, entry, family, [sources, destinations]) = &row;
-        let twin = found.iter_mut().find(|(known, place, kind, sides)| {
-            let same = known == reason && place.netns == entry.netns && kind == family;
+        let known = of_rule.entry((reason.clone(), entry.netns, *family)).or_default();
+        let twin = known.iter().copied().find(|&number| {
+            let (_, place, _, sides) = &found[number];
             let alike =
                 [place.interfaces == entry.interfaces, sides[0] == *sources, sides[1] == *destinations];
-            same && alike.iter().filter(|alike| **alike).count() >= 2
+            alike.iter().filter(|alike| **alike).count() >= 2
         });
-        match twin {
+        match twin.and_then(|number| found.get_mut(number)) {
             Some((_, place, _, sides)) => {
                 for name in &entry.interfaces {
                     if !place.interfaces.contains(name) {
@@ -353,7 +356,10 @@ fn joined(rows: Vec<Row>) -> Vec<Row> {
                 }
                 *sides = [sides[0].union(sources), sides[1].union(destinations)];
             }
-            None => found.push(row),
+            None => {
+                known.push(found.len());
+                found.push(row);
+            }
         }
     }
     found
