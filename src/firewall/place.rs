@@ -8,7 +8,7 @@ use super::ranges::{Family, Ranges, number};
 use super::read::decode;
 use super::ruleset::Ruleset;
 use crate::model::{
-    AddrRange, FilterState, Host, Interface, InterfaceKind, Namespace, Routes, Text, Upstream, Verdict,
+    AddrRange, FilterState, Host, Interface, InterfaceKind, Namespace, Text, Upstream, Verdict,
 };
 
 /// Addresses, each with the index of its interface.
@@ -59,6 +59,8 @@ pub(crate) struct Place {
     pub(crate) ports: Vec<Port>,
     /// Per family: what leaves by which interface.
     routes: [Vec<(Ranges, u32)>; 2],
+    /// Per family: what some route leads to, by interface; empty where nobody can tell.
+    through: [Vec<(Ranges, u32)>; 2],
     /// Per family: what is delivered here.
     pub(crate) local: [Ranges; 2],
     /// Per family: what belongs to one interface, with its index.
@@ -96,6 +98,13 @@ impl Place {
         found.map(|(set, _)| set.clone()).unwrap_or_default()
     }
 
+    /// Networks that some route by an interface leads to; `None` where nobody can tell.
+    pub(crate) fn through(&self, family: Family, interface: u32) -> Option<Ranges> {
+        let all = &self.through[family as usize];
+        let found = all.iter().find(|(_, owner)| *owner == interface);
+        (!all.is_empty()).then(|| found.map(|(set, _)| set.clone()).unwrap_or_default())
+    }
+
     /// `None` when the interfaces could not be read.
     pub(crate) fn new(namespace: &Namespace, host: &Host, upstream: Option<Upstream>) -> Option<Self> {
         let interfaces = namespace.interfaces.known()?;
@@ -127,7 +136,8 @@ impl Place {
             gates: interfaces.iter().filter_map(|each| gate(each, interfaces, namespace.own)).collect(),
             known: interfaces.iter().map(|each| each.index).collect(),
             ports: interfaces.iter().filter_map(port).collect(),
-            routes: Family::BOTH.map(|family| routed(routes, family)),
+            routes: Family::BOTH.map(|family| routed(routes.map(|routes| &routes.out[..]), family)),
+            through: Family::BOTH.map(|family| routed(routes.map(|routes| &routes.through[..]), family)),
             broadcast: [broadcast[0].minus(&local[0]), broadcast[1].minus(&local[1])],
             local,
             owned,
@@ -151,9 +161,9 @@ fn port(each: &Interface) -> Option<Port> {
 }
 
 /// Destinations by the interface that they leave by.
-fn routed(routes: Option<&Routes>, family: Family) -> Vec<(Ranges, u32)> {
+fn routed(routes: Option<&[(AddrRange, u32)]>, family: Family) -> Vec<(Ranges, u32)> {
     let mut by_interface: BTreeMap<u32, Vec<AddrRange>> = BTreeMap::new();
-    for (range, interface) in routes.map(|routes| &routes.out[..]).unwrap_or_default() {
+    for (range, interface) in routes.unwrap_or_default().iter().filter(|(range, _)| Family::of(range.first) == family) {
         by_interface.entry(*interface).or_default().push(*range);
     }
     let sets = by_interface.into_iter().map(|(interface, all)| (family.pick(&all), interface));

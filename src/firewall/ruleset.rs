@@ -149,6 +149,16 @@ pub(crate) enum Meta {
     Other,
 }
 
+/// Which route to a source is looked for (`nft_fib4_eval`, `rpfilter_lookup_reverse`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Back {
+    /// Among those by the interface that the packet came in by.
+    Through,
+    /// The best of all, which must leave by that interface.
+    Best,
+    Any,
+}
+
 /// Facts that connection tracking keeps of a flow. Addresses and ports are those of one direction:
 /// the first packet's, or the answer's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -244,6 +254,13 @@ pub(crate) enum Step {
     AddressType {
         to: Register,
         destination: bool,
+    },
+    /// Where a route back to the source leads, in `length` bytes: 0 where there is none (or none by the
+    /// interface that the packet came in by), else the index of an interface; in one byte, 1.
+    Route {
+        to: Register,
+        back: Back,
+        length: usize,
     },
     Connection {
         to: Register,

@@ -70,6 +70,10 @@ pub struct Routes {
     /// several share it or nobody can tell.
     #[serde(default)]
     pub out: Vec<(AddrRange, u32)>,
+    /// All networks that a route of the usual tables leads to by an interface, however many other
+    /// routes are better. Empty where nobody can tell.
+    #[serde(default)]
+    pub through: Vec<(AddrRange, u32)>,
     /// Rules beyond those of a fresh namespace choose between tables (ip-rule(8)), so
     /// `answerable` is the most there can be.
     pub policy: bool,

@@ -49,6 +49,7 @@ pub(super) fn routes(dumps: [&[u8]; 2], policy: bool) -> Routes {
         found.answerable.extend(family.addresses(&answerable(&all, policy)));
         if !policy {
             found.out.extend(out(&mut all, family));
+            found.through.extend(through(&all));
         }
     }
     found.local.sort_unstable();
@@ -150,6 +151,22 @@ fn out(routes: &mut Vec<Route>, family: Family) -> Vec<(AddrRange, u32)> {
         .collect()
 }
 
+/// Networks by the interfaces that lead there, of the routes that [`out`] kept: a lookup on one
+/// interface sees no other's routes. Refusing ones it does see; of them only that for everything else
+/// is understood.
+fn through(routes: &[Route]) -> Vec<(AddrRange, u32)> {
+    const UNICAST: u8 = 1;
+    let (ways, walls): (Vec<&Route>, Vec<&Route>) = routes.iter().partition(|route| route.kind == UNICAST);
+    let untold = ways.iter().any(|route| route.interface == 0) || walls.iter().any(|route| route.length > 0);
+    if untold || routes.len() > MOST_ROUTES {
+        return Vec::new();
+    }
+    let mut found: Vec<(AddrRange, u32)> = ways.iter().map(|route| (route.prefix, route.interface)).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 /// Whether an `RTM_GETRULE` dump holds anything but the rules of a fresh namespace (ip-rule(8)).
 pub(super) fn chooses(dump: &[u8], family: Family) -> bool {
     const PRIORITY: u16 = 6;
@@ -215,6 +232,18 @@ mod tests {
         assert_eq!(text(&routes.broadcast), ["10.0.0.255/32 2"]);
         let open: Vec<String> = routes.answerable.iter().map(ToString::to_string).collect();
         assert_eq!(open, ["0.0.0.0-191.255.255.255", "193.0.0.0-255.255.255.255"]);
+    }
+
+    #[test]
+    fn a_lookup_on_one_interface_sees_no_better_route_of_another() {
+        let ways = [v4(1, 254, 0, [0; 4], 2), v4(1, 254, 24, [10, 0, 0, 0], 3), v4(2, 255, 32, [10, 0, 0, 5], 3)];
+        let told = |more: &[u8]| {
+            let found = routes([&[&ways.concat(), more].concat(), &[]], false).through;
+            found.iter().map(|(range, index)| format!("{range} {index}")).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&[]), ["0.0.0.0/0 2", "10.0.0.0/24 3"]);
+        assert!(told(&v4(6, 254, 8, [11, 0, 0, 0], 0)).is_empty(), "a wall on the way");
+        assert!(told(&v4(1, 254, 8, [11, 0, 0, 0], 0)).is_empty(), "a route of several interfaces");
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(super) fn calculate(step: &Step, registers: &mut [Byte; 64]) {
         | Step::CtState { .. }
         | Step::Connection { .. }
         | Step::AddressType { .. }
+        | Step::Route { .. }
         | Step::Load { .. }
         | Step::Bitwise { .. }
         | Step::Constant { .. }
@@ -50,7 +51,12 @@ fn swap(value: &[Byte], size: usize) -> Vec<Byte> {
 fn shift(value: &[Byte], left: bool, bits: u32) -> Vec<Byte> {
     let known = |byte: &Byte| match byte {
         Byte::Known(byte) => Some(*byte),
-        Byte::Part(..) | Byte::Kind(..) | Byte::Bits(..) | Byte::Unknown => None,
+        Byte::Part(..)
+        | Byte::Kind(..)
+        | Byte::Back(_)
+        | Byte::Header(_)
+        | Byte::Bits(..)
+        | Byte::Unknown => None,
     };
     let all: Option<Vec<u8>> = value.iter().map(known).collect();
     let Some(mut all) = all.filter(|_| (1..32).contains(&bits)) else {

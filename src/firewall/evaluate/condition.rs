@@ -4,9 +4,13 @@ use super::step::Byte;
 use super::{Exit, Fate, Walk};
 use crate::firewall::place::of_interface;
 use crate::firewall::region::{Block, Region, Side};
-use crate::firewall::ruleset::{Compare, Extension};
+use crate::firewall::ruleset::{Back, Compare, Extension};
 use crate::model::classes::Classes;
 use crate::model::ranges::{Family, Ranges};
+
+/// What may stand between the header of IPv6 and that of a transport (RFC 8200 section 4.1): options
+/// by hop, routing, fragment, authentication, for the destination, mobility, HIP, shim6.
+const EXTENSION_HEADERS: [u8; 8] = [0, 43, 44, 51, 60, 135, 139, 140];
 
 /// Types of addresses (`<linux/rtnetlink.h>`).
 const UNICAST: u32 = 1;
@@ -59,7 +63,12 @@ impl Walk<'_> {
             .iter()
             .map(|byte| match byte {
                 Byte::Known(byte) => Some(*byte),
-                Byte::Part(..) | Byte::Kind(..) | Byte::Bits(..) | Byte::Unknown => None,
+                Byte::Part(..)
+                | Byte::Kind(..)
+                | Byte::Back(_)
+                | Byte::Header(_)
+                | Byte::Bits(..)
+                | Byte::Unknown => None,
             })
             .collect();
         if let Some(known) = known {
@@ -109,13 +118,21 @@ impl Walk<'_> {
         let mut sure = true;
         let mut prefixes: [Option<(u128, u128)>; 3] = [None; 3]; // mask, value
         let mut kinds: [Option<[u8; 4]>; 2] = [None; 2];
+        let mut way_back = None;
         for (byte, &wanted) in bytes.iter().zip(value) {
             match *byte {
                 Byte::Known(known) if known != wanted => return Condition::Never,
                 Byte::Known(_) => {}
                 // Bits that must be there, or must not.
                 Byte::Bits(mask, value) if (value ^ wanted) & mask != 0 => return Condition::Never,
-                Byte::Bits(..) | Byte::Unknown => sure = false,
+                Byte::Header(first) if first != wanted && !EXTENSION_HEADERS.contains(&wanted) => {
+                    return Condition::Never;
+                }
+                Byte::Back(back) => {
+                    let (_, any) = way_back.get_or_insert((back, 0));
+                    *any |= wanted;
+                }
+                Byte::Header(_) | Byte::Bits(..) | Byte::Unknown => sure = false,
                 Byte::Part(_, _, mask) if wanted & !mask != 0 => return Condition::Never,
                 Byte::Part(side, index, mask) => {
                     let shift = 8 * (self.width(side) - 1 - usize::from(index));
@@ -133,6 +150,17 @@ impl Walk<'_> {
             }
         }
         let mut condition = if sure { Condition::Always } else { Condition::Maybe };
+        if let Some((back, any)) = way_back {
+            let found = self.has_way_back(back);
+            let one = match (any, bytes.len()) {
+                (0, _) => not(found),
+                (1, 1) => found,
+                // Which interface it is.
+                _ => Condition::Maybe,
+            };
+            // Nothing else stands in such a value.
+            condition = if sure { one } else { Condition::Maybe };
+        }
         for side in [Side::Source, Side::Destination, Side::Port] {
             if let Some((mask, value)) = prefixes[side as usize] {
                 let bits = 8 * self.width(side);
@@ -232,6 +260,28 @@ impl Walk<'_> {
             BROADCAST => (Ranges::default(), Ranges::default()),
             _ => return None,
         })
+    }
+
+    /// Sources that have such a route back. To an own address there is none.
+    fn has_way_back(&self, back: Back) -> Condition {
+        let family = self.question.family;
+        let Some(gate) = self.station.entry else { return Condition::Maybe };
+        let local = &self.place.local[family as usize];
+        let link = &Classes::of(Family::V6).link;
+        let set = match back {
+            Back::Through => self.place.through(family, gate.index),
+            // A link-local source is looked up on its interface alone.
+            Back::Best => self.place.through(family, gate.index).map(|through| match family {
+                Family::V4 => self.place.routed(family, gate.index),
+                Family::V6 => self.place.routed(family, gate.index).minus(link).union(&through.and(link)),
+            }),
+            Back::Any => Some(self.place.answerable[family as usize].clone()),
+        };
+        let Some(set) = set else { return Condition::Maybe };
+        let classes = Classes::of(family);
+        let strange = [local, &self.place.broadcast[family as usize], &classes.multicast, &classes.unspecified];
+        let must = strange.into_iter().fold(set.clone(), |left, strange| left.minus(strange));
+        self.between(Side::Source, must, set)
     }
 
     /// Whether ports of the packet are in a list.

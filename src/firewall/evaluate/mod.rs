@@ -3,6 +3,7 @@
 //! one and not the other.
 
 mod arithmetic;
+mod client;
 mod condition;
 mod hooks;
 mod member;
@@ -92,6 +93,8 @@ pub(crate) struct Walk<'a> {
     priority: i32,
     tracking: Tracking,
     work: usize,
+    /// A condition of the rule at hand that ordinary callers fulfil, before it accepts them.
+    passed: Option<&'a Step>,
     /// Nothing can be said any more.
     pub(crate) lost: bool,
     at: At<'a>,
@@ -134,6 +137,7 @@ impl<'a> Walk<'a> {
             priority: 0,
             tracking: Tracking::Untold,
             work: 0,
+            passed: None,
             lost: false,
             at: At::default(),
             pieces: 0,
@@ -161,9 +165,11 @@ impl<'a> Walk<'a> {
             for (state, here) in std::mem::take(&mut fate.rest).0 {
                 self.at = At { chain: name, handle: Some(rule.handle), ..self.at };
                 self.state = state;
+                let asked = self.asked_of_caller(table, &rule.steps);
+                self.passed = asked.passed;
                 // What a rule for unusual packets drops says nothing of the ordinary ones.
-                let spared =
-                    rule.steps.contains(&Step::Unusual).then(|| (fate.dropped.clone(), self.decisions.len()));
+                let unusual = asked.unusual || rule.steps.contains(&Step::Unusual);
+                let spared = unusual.then(|| (fate.dropped.clone(), self.decisions.len()));
                 self.steps(table, &rule.steps, here, [Byte::Unknown; 64], &mut fate, depth);
                 if let Some((dropped, so_far)) = spared {
                     fate.dropped = dropped;
@@ -195,12 +201,16 @@ impl<'a> Walk<'a> {
             if here.is_empty() || self.lost {
                 break;
             }
+            if self.passed.is_some_and(|passed| std::ptr::eq(passed, step)) {
+                continue;
+            }
             let condition = match step {
                 Step::Nothing => continue,
                 Step::Payload { .. }
                 | Step::Meta { .. }
                 | Step::CtState { .. }
                 | Step::AddressType { .. }
+                | Step::Route { .. }
                 | Step::Connection { .. }
                 | Step::Load { .. }
                 | Step::Bitwise { .. }

@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) came: [Now; 3],
     /// And what they are now.
     pub(crate) now: [Now; 3],
+    /// Destination or port are surely others than before (`IPS_DST_NAT`).
+    pub(crate) moved: bool,
     /// Marks of the packet and of its flow, where they are known.
     pub(crate) mark: Option<u32>,
     pub(crate) flow_mark: Option<u32>,
@@ -40,6 +42,7 @@ impl State {
         Self {
             now: sides.clone(),
             came: sides,
+            moved: false,
             mark: Some(0),
             flow_mark: Some(0),
             tracked: Tracked::Yes,

@@ -6,7 +6,8 @@ use super::hooks::{DESTINATIONS, SOURCES};
 use super::state::{Now, Tracked};
 use super::{Exit, Packet, Tracking, Walk};
 use crate::firewall::region::Side;
-use crate::firewall::ruleset::{Connection, Header, Hook, Meta, Step};
+use crate::firewall::place::Side as GateSide;
+use crate::firewall::ruleset::{Back, Connection, Header, Hook, Meta, Step};
 use crate::model::ranges::{Family, Ranges};
 
 /// What is known of one byte in a register.
@@ -17,6 +18,10 @@ pub(super) enum Byte {
     Part(Side, u8, u8),
     /// Byte of the type of an address (`RTN_…` in host byte order).
     Kind(Side, u8),
+    /// A byte of what [`Step::Route`] finds.
+    Back(Back),
+    /// The first header behind that of IPv6: this one, unless an extension header stands before it.
+    Header(u8),
     /// A mask of bits that are known, and their values.
     Bits(u8, u8),
     Unknown,
@@ -58,6 +63,7 @@ impl Walk<'_> {
             Step::AddressType { to, destination } => {
                 (*to, self.address_type(*destination), Condition::Always)
             }
+            Step::Route { to, back, length } => (*to, self.way_back(*back, *length), Condition::Always),
             Step::Bitwise { from, to, mask, xor } => {
                 let taken = bytes(registers, *from, mask.len()).iter();
                 let made =
@@ -212,6 +218,7 @@ impl Walk<'_> {
             (Header::Network, Family::V4, 9) => protocol,
             (Header::Network, Family::V4, 12..16) => address(false, at - 12),
             (Header::Network, Family::V4, 16..20) => address(true, at - 16),
+            (Header::Network, Family::V6, 6) => self.question.protocol.map_or(Byte::Unknown, Byte::Header),
             (Header::Network, Family::V6, 8..24) => address(false, at - 8),
             (Header::Network, Family::V6, 24..40) => address(true, at - 24),
             (Header::Transport, _, 0..2) if self.reply() => port(at),
@@ -308,7 +315,8 @@ impl Walk<'_> {
             // tells.
             if bit == DESTINATION && !sides.iter().any(changed) {
                 mask |= bit;
-            } else if sides.iter().any(|side| changed(side) && self.surely_changed(*side)) {
+            } else if (bit == DESTINATION && state.moved)
+                || sides.iter().any(|side| changed(side) && self.surely_changed(*side)) {
                 mask |= bit;
                 value |= bit;
             }
@@ -336,6 +344,26 @@ impl Walk<'_> {
                 None => vec![Byte::Unknown; 4],
             },
             None => vec![Byte::Unknown; 4],
+        }
+    }
+
+    /// A route back to the source: by loopback there always is one (`nft_fib_can_skip`).
+    fn way_back(&self, back: Back, length: usize) -> Vec<Byte> {
+        let early = matches!(self.station.hook, Hook::Ingress | Hook::Prerouting);
+        let entry = self.station.entry;
+        let loopback = self.station.own || entry.is_some_and(|gate| gate.side == GateSide::Loopback);
+        if loopback {
+            return match (early, length, entry) {
+                (true, 1, _) => known(&[1]),
+                (true, 4, Some(gate)) => known(&gate.index.to_ne_bytes()),
+                _ => vec![Byte::Unknown; length],
+            };
+        }
+        let plain = self.station.packet != Packet::Answer && self.arrives() && !self.place.policy;
+        let written = matches!(self.view(Side::Source), Some(None));
+        match plain && written && entry.is_some_and(|gate| gate.master.is_none()) {
+            true => vec![Byte::Back(back); length],
+            false => vec![Byte::Unknown; length],
         }
     }
 
@@ -369,6 +397,7 @@ pub(super) fn masked(byte: Byte, mask: u8, xor: u8) -> Byte {
             0xff => Byte::Known(value & mask ^ xor),
             known => Byte::Bits(known, value & mask ^ xor),
         },
-        Byte::Part(..) | Byte::Kind(..) | Byte::Unknown => Byte::Unknown,
+        Byte::Back(_) | Byte::Header(_) if mask == 0xff && xor == 0 => byte,
+        Byte::Part(..) | Byte::Kind(..) | Byte::Back(_) | Byte::Header(_) | Byte::Unknown => Byte::Unknown,
     }
 }

@@ -51,7 +51,12 @@ impl Walk<'_> {
             let bytes = registers.get(at..at + width)?;
             bytes.iter().try_fold(0_u128, |number, byte| match byte {
                 Byte::Known(byte) => Some(number << 8 | u128::from(*byte)),
-                Byte::Part(..) | Byte::Kind(..) | Byte::Bits(..) | Byte::Unknown => None,
+                Byte::Part(..)
+                | Byte::Kind(..)
+                | Byte::Back(_)
+                | Byte::Header(_)
+                | Byte::Bits(..)
+                | Byte::Unknown => None,
             })
         };
         let all =
@@ -78,16 +83,28 @@ impl Walk<'_> {
     }
 
     fn set_destination(&mut self, here: Region, address: Now, port: Now, fate: &mut Fate) {
-        let state = self.changed(|state| {
-            if address.is_some() {
-                state.now[Side::Destination as usize] = address;
-            }
-            if port.is_some() {
-                state.now[Side::Port as usize] = port;
-            }
-        });
+        // Those who asked for that very place are not translated.
+        let [_, came, asked] = &self.state.came;
+        let all = self.question.family.all();
+        let ports = Ranges::new(vec![(0, u16::MAX.into())]);
+        let place = Block([all.clone(), address.clone().unwrap_or(all), port.clone().unwrap_or(ports)]);
+        let (same, other) = match (came, asked) {
+            (None, None) => (here.and(&place), here.minus_block(&place)),
+            _ => (here.clone(), Region::default()),
+        };
         self.decided(true, &here);
-        fate.translated.add(&state, here);
+        for (region, moved) in [(same, false), (other, true)] {
+            let state = self.changed(|state| {
+                if address.is_some() {
+                    state.now[Side::Destination as usize].clone_from(&address);
+                }
+                if port.is_some() {
+                    state.now[Side::Port as usize].clone_from(&port);
+                }
+                state.moved |= moved;
+            });
+            fate.translated.add(&state, region);
+        }
     }
 
     fn set_source(&mut self, here: Region, address: Now, fate: &mut Fate) {
@@ -162,7 +179,12 @@ impl Walk<'_> {
                     *place = *byte;
                     true
                 }
-                Byte::Part(..) | Byte::Kind(..) | Byte::Bits(..) | Byte::Unknown => false,
+                Byte::Part(..)
+                | Byte::Kind(..)
+                | Byte::Back(_)
+                | Byte::Header(_)
+                | Byte::Bits(..)
+                | Byte::Unknown => false,
             });
         let value = known.then(|| u32::from_ne_bytes(value));
         self.state = self.changed(|state| match what {

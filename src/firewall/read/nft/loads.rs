@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::expression::{Data, length, number, to};
-use crate::firewall::ruleset::{Connection, Header, Meta, Setting, Step};
+use crate::firewall::ruleset::{Back, Connection, Header, Meta, Setting, Step};
 
 pub(super) fn payload(data: &Data<'_>) -> Option<Step> {
     if data[5].is_some() {
@@ -102,8 +102,24 @@ pub(super) fn fib(data: &Data<'_>) -> Option<Step> {
     const TYPE: u32 = 3;
     const SOURCE: u32 = 1;
     const DESTINATION: u32 = 2;
+    const INTERFACE: u32 = 1;
+    const NAME: u32 = 2;
+    const MARK: u32 = 4;
+    const BY_ENTRY: u32 = 8;
+    const PRESENT: u32 = 32;
     let to = to(data, 1)?;
-    Some(match (number(data, 2)?, number(data, 3)?) {
+    let (result, flags) = (number(data, 2)?, number(data, 3)?);
+    let length = match result {
+        _ if flags & PRESENT != 0 => 1,
+        INTERFACE => 4,
+        _ => 16,
+    };
+    Some(match (result, flags) {
+        // The mark chooses between tables only.
+        (INTERFACE | NAME, _) if flags & !(MARK | BY_ENTRY | PRESENT) == SOURCE && to + length <= 64 => {
+            let back = if flags & BY_ENTRY != 0 { Back::Through } else { Back::Any };
+            Step::Route { to, back, length }
+        }
         (TYPE, SOURCE) => Step::AddressType { to, destination: false },
         (TYPE, DESTINATION) => Step::AddressType { to, destination: true },
         _ => Step::Load { to, length: 16.min(64 - to), what: Cow::Borrowed("fib") },

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use super::{Context, masked, short, sized, word};
 use crate::firewall::ranges::Family;
-use crate::firewall::ruleset::{Compare, Connection, Step};
+use crate::firewall::ruleset::{Compare, Connection, Logic, Step};
 
 /// Bits of `xt_conntrack` and `xt_state` above the four of nftables (`<linux/netfilter/xt_conntrack.h>`,
 /// with the kernel's `IP_CT_NUMBER` of 5).
 const STATES: u32 = 0x0f;
+const INVALID: u32 = 0x01;
 const SOURCE_TRANSLATED: u32 = 0x40;
 const DESTINATION_TRANSLATED: u32 = 0x80;
 const UNTRACKED: u32 = 0x100;
@@ -139,7 +140,26 @@ fn states_asked(mask: u32, inverted: bool) -> Vec<Step> {
         (states, statuses) if inverted => {
             [any_bit(Step::CtState { to: 0 }, states, true), any_bit(status, statuses, true)].concat()
         }
-        // One of either: no row of conditions says that.
-        _ => vec![Step::Maybe(Cow::Borrowed("conntrack"))],
+        // Of what is not tracked no status can be loaded, and yet the state may match.
+        (states, _) if states & (INVALID | UNTRACKED_IN_NFTABLES) != 0 => {
+            vec![Step::Maybe(Cow::Borrowed("conntrack"))]
+        }
+        // One of either.
+        (states, statuses) => {
+            let only = |at, bits: u32| Step::Bitwise {
+                from: at,
+                to: at,
+                mask: bits.to_ne_bytes().to_vec(),
+                xor: vec![0; 4],
+            };
+            vec![
+                Step::CtState { to: 0 },
+                only(0, states),
+                Step::Connection { to: 4, key: Connection::Status, reply: false },
+                only(4, statuses),
+                Step::Combine { from: 0, other: 4, to: 0, length: 4, how: Logic::Or },
+                Step::Compare { from: 0, how: Compare::NotEqual, value: vec![0; 4] },
+            ]
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use super::ipset::{self, Ipsets};
 use crate::firewall::ranges::Family;
-use crate::firewall::ruleset::{Compare, Connection, Extension, Header, Meta, Register, Set, Step};
+use crate::firewall::ruleset::{Back, Compare, Connection, Extension, Header, Meta, Register, Set, Step};
 
 pub(crate) use target::target;
 
@@ -57,6 +57,7 @@ pub(crate) fn matching(name: &[u8], revision: u32, info: &[u8], context: &Contex
         (b"state", 0) => connection::state(info),
         (b"addrtype", 0 | 1) => address_type(revision, info),
         (b"iprange", 1) => address_range(info, context),
+        (b"rpfilter", 0) => reverse_path(info),
         (b"mark", 1) => mark(info, Step::Meta { to: 0, key: Meta::Mark }),
         (b"connmark", 1) => mark(info, Step::Connection { to: 0, key: Connection::Mark, reply: false }),
         (b"set", 1..=4) => ipset::matching(revision, info, context),
@@ -66,6 +67,19 @@ pub(crate) fn matching(name: &[u8], revision: u32, info: &[u8], context: &Contex
         _ => None,
     };
     steps.unwrap_or_else(|| vec![Step::Maybe(Cow::Owned(String::from_utf8_lossy(name).into_owned()))])
+}
+
+/// `struct xt_rpfilter_info`
+fn reverse_path(info: &[u8]) -> Option<Vec<Step>> {
+    const LOOSE: u8 = 1;
+    /// The mark chooses between tables only.
+    const VALID_MARK: u8 = 2;
+    const INVERTED: u8 = 8;
+    let flags = *sized(info, 1)?.first()?;
+    let back = if flags & LOOSE != 0 { Back::Any } else { Back::Best };
+    let how = if flags & INVERTED != 0 { Compare::NotEqual } else { Compare::Equal };
+    (flags & !(LOOSE | VALID_MARK | INVERTED) == 0)
+        .then(|| vec![Step::Route { to: 0, back, length: 1 }, Step::Compare { from: 0, how, value: vec![1] }])
 }
 
 /// The text of a match `comment`.
