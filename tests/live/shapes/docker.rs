@@ -151,6 +151,7 @@ fn published(scene: &mut Scene, settings: &str, afterwards: &str) -> Outcome {
             (Kind::Tcp, "0.0.0.0:8081", web, 8081),
             (Kind::Tcp, "[::]:8081", web, 8081),
             (Kind::Tcp, "127.0.0.1:8082", web + 2, 8082),
+            (Kind::Tcp, "192.168.7.1:8083", web + 3, 8083),
             (Kind::Udp, "0.0.0.0:5300", names, 5300),
         ] {
             let proxy = scene.proxy(kind, at, behind)?;

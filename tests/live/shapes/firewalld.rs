@@ -28,14 +28,14 @@ macro_rules! profile {
 
 pub(super) fn shapes() -> Vec<Shape> {
     vec![
-        profile!("firewalld-public", "nftables", false, false, "
+        profile!("firewalld-public", "nftables", false, true, "
             firewall-cmd --zone=public --change-interface=wan0
             firewall-cmd --zone=public --add-service=http
             firewall-cmd --zone=public --add-port=51820/udp
             firewall-cmd --zone=internal --change-interface=lan0
             firewall-cmd --zone=internal --add-service=dns
             "),
-        profile!("firewalld-rich", "nftables", true, false, "
+        profile!("firewalld-rich", "nftables", true, true, "
             firewall-cmd --zone=drop --change-interface=wan0
             firewall-cmd --zone=drop --add-rich-rule=rule_family=ipv4_source_address=8.8.0.0/16_service_name=https_accept
             firewall-cmd --zone=drop --add-rich-rule=rule_family=ipv6_source_address=2a00::/16_port_port=8080_protocol=tcp_log_prefix=web_accept
@@ -54,7 +54,7 @@ pub(super) fn shapes() -> Vec<Shape> {
             firewall-cmd --zone=internal --add-port=8000-9000/tcp
             firewall-cmd --zone=internal --set-target=ACCEPT --permanent
             "),
-        profile!("firewalld-iptables", "iptables", true, false, "
+        profile!("firewalld-iptables", "iptables", true, true, "
             firewall-cmd --zone=public --change-interface=wan0
             firewall-cmd --zone=public --add-service=http
             firewall-cmd --zone=public --add-rich-rule=rule_family=ipv4_source_address=8.8.8.8_port_port=8080_protocol=tcp_accept

@@ -25,13 +25,13 @@ pub(super) fn shapes() -> Vec<Shape> {
     vec![
         loaded!(
             "workstation",
-            false,
+            true,
             &[],
             "A workstation's ruleset as the Debian wiki describes it, written by hand; `nft -f`."
         ),
         loaded!(
             "server-sets",
-            false,
+            true,
             &[],
             "A server with named sets, maps and verdict maps after the nftables wiki; `nft -f`."
         ),

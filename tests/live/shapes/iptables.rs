@@ -28,28 +28,28 @@ pub(super) fn shapes() -> Vec<Shape> {
     vec![
         shape(
             "stateful-nft",
-            false,
+            true,
             &[],
             "A simple stateful firewall after Arch's wiki; iptables-nft-restore and ip6tables-nft-restore.",
             |scene| stateful(scene, "nft"),
         ),
         shape(
             "stateful-legacy",
-            false,
+            true,
             &[],
             "A simple stateful firewall after Arch's wiki; iptables-legacy-restore and ip6tables-legacy-restore.",
             |scene| stateful(scene, "legacy"),
         ),
         shape(
             "legacy-beside-nft",
-            false,
+            true,
             &[],
             "Legacy iptables drops what nftables accepts, and the other way round.",
             legacy_beside_nft,
         ),
         shape(
             "iptables-beside-nft",
-            false,
+            true,
             &[],
             "iptables-nft with its own tables and chains, beside tables of nft.",
             iptables_beside_nft,
@@ -65,7 +65,7 @@ pub(super) fn shapes() -> Vec<Shape> {
             needs: WITH_SETS,
             ..shape(
                 "ipset-blocklists",
-                false,
+                true,
                 &[],
                 "Sets of ipset of several types in iptables-nft and iptables-legacy, as fail2ban's and blocklists' scripts make them.",
                 blocklists,

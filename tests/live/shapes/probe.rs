@@ -33,7 +33,7 @@ pub(super) struct Probe {
 pub(super) struct Listener {
     pub(super) kind: Kind,
     pub(super) holds: Holds,
-    /// Behind a translation: who comes by way of a proxy has another source port, and is not counted.
+    /// In another namespace than the host's, or before one.
     pub(super) translated: bool,
 }
 
@@ -54,13 +54,27 @@ impl Listener {
     }
 }
 
-/// Whether a probe for `wanted` that was read by `reader` got in where it should: by itself, or, for a
-/// proxy's socket, by way of that proxy.
+/// Whether a probe for `wanted` that was read by `reader` got in where it should: by itself or, for a
+/// proxy's socket, by way of that proxy, which calls from a port of its own.
 fn counts(listeners: &[Listener], wanted: usize, reader: usize, same_port: bool) -> bool {
+    let proxied =
+        listeners.iter().any(|each| matches!(each.holds, Holds::Proxy(_, behind) if behind == reader));
     match listeners[wanted].holds {
-        Holds::Own(..) => wanted == reader && (same_port || !listeners[reader].translated),
+        Holds::Own(..) => wanted == reader && (same_port || !proxied),
         Holds::Proxy(_, behind) => behind == reader && !same_port,
     }
+}
+
+/// What a probe says: its number, and the port it was sent from.
+fn payload(number: usize, port: u16) -> Option<[u8; 6]> {
+    let number = u32::try_from(number).ok()?.to_be_bytes();
+    let port = port.to_be_bytes();
+    Some([number[0], number[1], number[2], number[3], port[0], port[1]])
+}
+
+fn understood(payload: [u8; 6]) -> (usize, u16) {
+    let [a, b, c, d, high, low] = payload;
+    (u32::from_be_bytes([a, b, c, d]) as usize, u16::from_be_bytes([high, low]))
 }
 
 /// How long is waited for what does not come.
@@ -101,13 +115,13 @@ pub(super) fn ask(
         }
         // Few enough at a time for the receive buffers.
         for part in mine(false).chunks(300) {
-            let ports = within(place, || datagrams(listeners, probes, part))?;
+            within(place, || datagrams(listeners, probes, part))?;
             std::thread::sleep(patience.arrive.min(Duration::from_millis(100)));
             for (reader, listener) in listeners.iter().enumerate().filter(|(_, each)| each.kind != Kind::Tcp)
             {
-                for (number, port) in listener.fd().map(received).unwrap_or_default() {
+                for (number, same_port) in listener.fd().map(received).unwrap_or_default() {
                     let Some(probe) = probes.get(number) else { continue };
-                    if counts(listeners, probe.listener, reader, ports.get(&number) == Some(&port)) {
+                    if counts(listeners, probe.listener, reader, same_port) {
                         got_in.insert(number);
                     }
                 }
@@ -177,12 +191,12 @@ fn accept_all(
     patience: Duration,
     got_in: &mut BTreeSet<usize>,
 ) {
-    let mut missing: BTreeMap<usize, u16> = BTreeMap::new();
+    let mut missing: BTreeSet<usize> = BTreeSet::new();
     for (number, stream) in &open {
         let mut stream: &TcpStream = stream;
-        let told = u32::try_from(*number).map(|number| stream.write_all(&number.to_be_bytes()));
-        if let (Ok(Ok(())), Ok(local)) = (told, stream.local_addr()) {
-            missing.insert(*number, local.port());
+        let port = stream.local_addr().map_or(0, |local| local.port());
+        if payload(*number, port).is_some_and(|told| stream.write_all(&told).is_ok()) {
+            missing.insert(*number);
         }
     }
     let mut reading: Vec<(usize, TcpStream, u16)> = Vec::new();
@@ -197,16 +211,15 @@ fn accept_all(
             }
         }
         reading.retain_mut(|(reader, stream, port)| {
-            let mut buffer = [0; 4];
+            let mut buffer = [0; 6];
             match stream.read_exact(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(_) => return false,
                 Ok(()) => {}
             }
-            let number = u32::from_be_bytes(buffer) as usize;
-            let sent_from = missing.remove(&number);
-            let same_port = sent_from == Some(*port);
-            if sent_from.is_some() && counts(listeners, probes[number].listener, *reader, same_port) {
+            let (number, sent_from) = understood(buffer);
+            let asked = missing.remove(&number);
+            if asked && counts(listeners, probes[number].listener, *reader, sent_from == *port) {
                 got_in.insert(number);
             }
             false
@@ -215,13 +228,11 @@ fn accept_all(
     }
 }
 
-/// Sends the number of each probe as a datagram; what cannot be sent does not arrive. From which port
-/// each was sent.
-fn datagrams(listeners: &[Listener], probes: &[Probe], which: &[usize]) -> BTreeMap<usize, u16> {
-    // A new flow each: two that translation sends to one place would get in each other's way.
+/// Sends each probe as a datagram; what cannot be sent does not arrive. A flow has a port of its own,
+/// which no translation has to change for another's sake.
+fn datagrams(listeners: &[Listener], probes: &[Probe], which: &[usize]) {
     type Key = (Kind, SocketAddr, Option<&'static str>, SocketAddr);
     let mut senders: BTreeMap<Key, Option<UdpSocket>> = BTreeMap::new();
-    let mut ports = BTreeMap::new();
     for number in which {
         let probe = &probes[*number];
         let kind = listeners[probe.listener].kind;
@@ -235,27 +246,23 @@ fn datagrams(listeners: &[Listener], probes: &[Probe], which: &[usize]) -> BTree
             bind(&fd, source).ok()?;
             Some(UdpSocket::from(fd))
         });
-        let (Some(fd), Ok(payload)) = (sender, u32::try_from(*number)) else { continue };
-        let payload = payload.to_be_bytes();
-        with_address(probe.to, |raw, length| {
-            // SAFETY: four bytes and a valid address of that length.
-            unsafe { libc::sendto(fd.as_raw_fd(), payload.as_ptr().cast(), 4, 0, raw, length) }
-        });
-        if let Ok(local) = fd.local_addr() {
-            ports.insert(*number, local.port());
+        let Some(socket) = sender else { continue };
+        let port = socket.local_addr().map_or(0, |local| local.port());
+        if let Some(told) = payload(*number, port) {
+            let _ = socket.send_to(&told, probe.to);
         }
     }
-    ports
 }
 
-/// The numbers that a datagram socket has got, and the ports they came from.
-fn received(fd: &OwnedFd) -> Vec<(usize, u16)> {
+/// The numbers that a datagram socket has got, and whether each came from the port it was sent from.
+fn received(fd: &OwnedFd) -> Vec<(usize, bool)> {
     let mut found = Vec::new();
     let Ok(socket) = fd.try_clone().map(UdpSocket::from) else { return found };
     let mut buffer = [0_u8; 256];
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-        if let Some(number) = buffer[..length].last_chunk::<4>() {
-            found.push((u32::from_be_bytes(*number) as usize, from.port()));
+        if let Some(told) = buffer[..length].last_chunk::<6>() {
+            let (number, sent_from) = understood(*told);
+            found.push((number, sent_from == from.port()));
         }
     }
     found

@@ -30,7 +30,7 @@ pub(super) struct Shape {
     pub(super) needs: &'static [lab::Need],
     /// More than some seconds: by rotation, but in the long tier.
     pub(super) slow: bool,
-    /// Ports whose verdict truly hangs on a rate, a count or chance.
+    /// Ports whose verdict truly hangs on a rate, a count, chance or the port that the sender chose.
     pub(super) doubt: &'static [(Kind, u16)],
     /// No answer but those may be unknown.
     pub(super) settled: bool,
@@ -132,6 +132,9 @@ pub(super) fn play(shape: &Shape) -> Outcome<String> {
     if !wrong.is_empty() {
         let some = wrong[..wrong.len().min(40)].join("\n");
         return Err(Stop::Fail(format!("{line}\n{some}\ngaps: {:?}", snapshot.gaps)));
+    }
+    if std::env::var_os("SOCKWARDEN_UNKNOWN").is_some() {
+        println!("{}", scene.unknowns(shape, &answers));
     }
     if shape.settled && count.unknown > 0 {
         return Err(Stop::Fail(format!(
@@ -391,7 +394,7 @@ impl Scene {
             *said == Some(Verdict::Unknown) && !self.doubtful(shape, question)
         });
         let lines: Vec<String> =
-            doubted.take(25).map(|(question, answer)| self.line(question, answer)).collect();
+            doubted.take(100).map(|(question, answer)| self.line(question, answer)).collect();
         lines.join("\n")
     }
 

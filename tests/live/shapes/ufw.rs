@@ -7,6 +7,9 @@ use crate::reach::Kind;
 const NEEDS: &[Need] =
     &[Need::Root, Need::Tool("ip"), Need::Tool("nft"), Need::Tool("ufw"), Need::Tool("iptables")];
 
+/// Answers of DHCP are let in from port 67 alone, which nobody here sends from.
+const DHCP: (Kind, u16) = (Kind::Udp, 68);
+
 macro_rules! profile {
     ($name:literal, $settled:literal, $doubt:expr, $commands:literal) => {
         Shape {
@@ -25,8 +28,8 @@ pub(super) fn shapes() -> Vec<Shape> {
     vec![
         profile!(
             "ufw-default",
-            false,
-            &[],
+            true,
+            &[DHCP],
             "
             ufw default deny incoming
             ufw allow ssh
@@ -35,8 +38,8 @@ pub(super) fn shapes() -> Vec<Shape> {
         ),
         profile!(
             "ufw-server",
-            false,
-            &[(Kind::Tcp, 22)],
+            true,
+            &[(Kind::Tcp, 22), DHCP],
             "
             ufw default deny incoming
             ufw limit 22/tcp
@@ -53,8 +56,8 @@ pub(super) fn shapes() -> Vec<Shape> {
         ),
         profile!(
             "ufw-reject",
-            false,
-            &[],
+            true,
+            &[DHCP],
             "
             ufw default reject incoming
             ufw default deny outgoing
@@ -69,8 +72,8 @@ pub(super) fn shapes() -> Vec<Shape> {
         ),
         profile!(
             "ufw-v4-only",
-            false,
-            &[],
+            true,
+            &[DHCP],
             "
             sed -i s/^IPV6=.*/IPV6=no/ /etc/default/ufw
             ufw default deny incoming
@@ -82,7 +85,7 @@ pub(super) fn shapes() -> Vec<Shape> {
         ),
         profile!(
             "ufw-open",
-            false,
+            true,
             &[],
             "
             ufw default allow incoming
