@@ -163,7 +163,9 @@ fn port(each: &Interface) -> Option<Port> {
 /// Destinations by the interface that they leave by.
 fn routed(routes: Option<&[(AddrRange, u32)]>, family: Family) -> Vec<(Ranges, u32)> {
     let mut by_interface: BTreeMap<u32, Vec<AddrRange>> = BTreeMap::new();
-    for (range, interface) in routes.unwrap_or_default().iter().filter(|(range, _)| Family::of(range.first) == family) {
+    for (range, interface) in
+        routes.unwrap_or_default().iter().filter(|(range, _)| Family::of(range.first) == family)
+    {
         by_interface.entry(*interface).or_default().push(*range);
     }
     let sets = by_interface.into_iter().map(|(interface, all)| (family.pick(&all), interface));

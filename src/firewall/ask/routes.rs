@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn a_lookup_on_one_interface_sees_no_better_route_of_another() {
-        let ways = [v4(1, 254, 0, [0; 4], 2), v4(1, 254, 24, [10, 0, 0, 0], 3), v4(2, 255, 32, [10, 0, 0, 5], 3)];
+        let ways =
+            [v4(1, 254, 0, [0; 4], 2), v4(1, 254, 24, [10, 0, 0, 0], 3), v4(2, 255, 32, [10, 0, 0, 5], 3)];
         let told = |more: &[u8]| {
             let found = routes([&[&ways.concat(), more].concat(), &[]], false).through;
             found.iter().map(|(range, index)| format!("{range} {index}")).collect::<Vec<_>>()

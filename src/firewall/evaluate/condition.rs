@@ -279,7 +279,8 @@ impl Walk<'_> {
         };
         let Some(set) = set else { return Condition::Maybe };
         let classes = Classes::of(family);
-        let strange = [local, &self.place.broadcast[family as usize], &classes.multicast, &classes.unspecified];
+        let strange =
+            [local, &self.place.broadcast[family as usize], &classes.multicast, &classes.unspecified];
         let must = strange.into_iter().fold(set.clone(), |left, strange| left.minus(strange));
         self.between(Side::Source, must, set)
     }

@@ -5,8 +5,8 @@ use super::condition::Condition;
 use super::hooks::{DESTINATIONS, SOURCES};
 use super::state::{Now, Tracked};
 use super::{Exit, Packet, Tracking, Walk};
-use crate::firewall::region::Side;
 use crate::firewall::place::Side as GateSide;
+use crate::firewall::region::Side;
 use crate::firewall::ruleset::{Back, Connection, Header, Hook, Meta, Step};
 use crate::model::ranges::{Family, Ranges};
 
@@ -316,7 +316,8 @@ impl Walk<'_> {
             if bit == DESTINATION && !sides.iter().any(changed) {
                 mask |= bit;
             } else if (bit == DESTINATION && state.moved)
-                || sides.iter().any(|side| changed(side) && self.surely_changed(*side)) {
+                || sides.iter().any(|side| changed(side) && self.surely_changed(*side))
+            {
                 mask |= bit;
                 value |= bit;
             }
