@@ -2,14 +2,11 @@
 //! is, nobody else waits for it.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
-use std::time::Duration;
 
 use super::throttle::Note;
-use super::{Button, Input, Reply};
+use super::{Input, Reply};
 use crate::finding::Severity;
 
-/// How long the server may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 const NAME: &str = "sockwarden";
 
 /// The way to the screen. One note at a time is under way.
@@ -124,14 +121,18 @@ mod bus {
     use std::collections::HashMap;
     use std::num::NonZero;
     use std::sync::{Arc, Mutex, PoisonError};
+    use std::time::Duration;
 
     use zbus::Variant;
     use zbus::export::ordered_stream::OrderedStreamExt as _;
     use zbus::message::Type;
     use zbus::{Connection, MatchRule, MessageStream};
 
-    use super::{Button, Input, NAME, Note, PATIENCE, Reply, Sender, body, show_plainly, urgency};
+    use super::{Input, NAME, Note, Reply, Sender, body, show_plainly, urgency};
+    use crate::alert::Button;
 
+    /// How long the server may take for one answer.
+    const PATIENCE: Duration = Duration::from_secs(5);
     const SERVER: &str = "org.freedesktop.Notifications";
     const PATH: &str = "/org/freedesktop/Notifications";
     /// Signals that wait to be read.

@@ -1,7 +1,7 @@
 //! Ctrl-C leaves nothing behind: what must be taken away again is registered here.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 type Cleanup = Box<dyn FnOnce() + Send>;
 
@@ -31,6 +31,7 @@ fn lock() -> std::sync::MutexGuard<'static, Vec<(u64, Cleanup)>> {
 }
 
 /// Takes away everything that is registered, the youngest first.
+#[cfg(unix)]
 fn clean() {
     let pending = std::mem::take(&mut *lock());
     pending.into_iter().rev().for_each(|(_, cleanup)| cleanup());
@@ -44,6 +45,7 @@ pub(crate) fn watch() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use std::io::Read as _;
     use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
     let received = Arc::new(AtomicUsize::new(0));
     let Ok((mut reader, writer)) = std::io::pipe() else { return };
     let number = Arc::clone(&received);

@@ -35,6 +35,9 @@ pub(crate) enum Dir {}
 pub(crate) enum RootDir {}
 
 #[derive(Debug)]
+pub(crate) enum Folder {}
+
+#[derive(Debug)]
 pub(crate) enum Subscription {}
 
 impl Subscription {
@@ -192,7 +195,17 @@ impl RootDir {
         match *self {}
     }
 
+    pub(crate) fn folder(&self, _path: &[u8]) -> Option<Folder> {
+        match *self {}
+    }
+
     pub(crate) fn list(&self, _path: &[u8], _limit: usize) -> io::Result<Vec<Vec<u8>>> {
+        match *self {}
+    }
+}
+
+impl Folder {
+    pub(crate) fn read(&mut self, _name: &[u8], _limit: usize) -> io::Result<&[u8]> {
         match *self {}
     }
 }
