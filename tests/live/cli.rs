@@ -118,6 +118,14 @@ fn interrupted() -> Outcome {
     let (_dir, program, tmp) = public()?;
     let mut command = Command::new(&program);
     command.arg("demo").env("TMPDIR", &tmp).process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
+    // A shell starts what it sends to the background with SIGINT ignored, and that is inherited.
+    // SAFETY: signal(2) is safe between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            Ok(())
+        });
+    }
     let child = command.spawn()?;
     let group = i32::try_from(child.id())?;
     let marked = tmp.to_string_lossy().into_owned();

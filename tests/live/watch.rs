@@ -232,22 +232,22 @@ fn flood() -> Outcome {
     let watch = Watch::start(Some(&netns), "--netns current --dwell 200ms proto:tcp")?;
     let pid = watch.child.id();
     let round = || {
-        netns.run(|| -> io::Result<()> {
+        netns.run(|| {
             let until = Instant::now() + Duration::from_secs(3);
             while Instant::now() < until {
-                let all: Vec<_> = (7001..7301_u16)
-                    .map(|port| TcpListener::bind(("127.0.0.1", port)))
-                    .collect::<Result<_, _>>()?;
+                // A scan of another test may hold a duplicate of one that was just dropped.
+                let all: Vec<_> =
+                    (7001..7301_u16).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).collect();
+                assert!(all.len() > 200, "{} of 300 ports", all.len());
                 std::thread::sleep(Duration::from_millis(20));
                 drop(all);
             }
-            Ok(())
         })
     };
-    round()??;
+    round()?;
     std::thread::sleep(Duration::from_secs(1));
     let first = resident(pid)?;
-    round()??;
+    round()?;
     std::thread::sleep(Duration::from_secs(1));
     let second = resident(pid)?;
     let told = watch.within(Duration::from_millis(200)).len();

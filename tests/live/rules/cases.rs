@@ -619,13 +619,13 @@ h.HTTPServer((sys.argv[1], 9200), h.SimpleHTTPRequestHandler).serve_forever()' \
     },
     Case {
         name: "port_mapper",
-        rule: "udp-amplifier",
+        rule: "rpcbind-reachable",
         needs: &[Root, Tool("rpcbind")],
         severity: "low",
         prepare: "mkdir -p /run/rpcbind",
         start: "rpcbind -f -w",
         ready: Ready::Udp(111),
-        fix: Fix::Stopped("--now rpcbind.service rpcbind.socket"),
+        fix: Fix::Stopped("--now rpcbind.socket rpcbind.service"),
         ..LAN
     },
     Case {
