@@ -11,9 +11,12 @@ mod line;
 mod memory;
 mod throttle;
 
+#[cfg(feature = "desktop")]
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+#[cfg(feature = "desktop")]
+use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use line::{Item, News, read};

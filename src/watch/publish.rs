@@ -56,9 +56,11 @@ impl Publisher {
     /// Takes the place of a socket that nobody serves any more.
     ///
     /// # Errors
-    /// As bind(2); `AddrInUse` when another watch publishes there, `AlreadyExists` when something
+    /// As bind(2); `Unsupported` where the system does not say who asks; `AddrInUse` when another watch publishes there, `AlreadyExists` when something
     /// else stands there.
     pub fn open(path: &Path) -> io::Result<Self> {
+        // Where nobody can tell who asks, nobody is told.
+        peer(&UnixStream::pair()?.0)?;
         if let Some(folder) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
         }
@@ -81,8 +83,7 @@ impl Publisher {
     /// stands.
     pub fn turn(&mut self) -> bool {
         while let Ok((stream, _)) = self.listener.accept() {
-            let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { continue };
-            let uid = peer.uid.as_raw();
+            let Ok(uid) = peer(&stream) else { continue };
             let of_his = self.subscribers.iter().filter(|each| each.uid == uid).count();
             if self.subscribers.len() >= MOST || of_his >= MOST_OF_ONE {
                 continue;
@@ -160,6 +161,17 @@ impl Subscriber {
     }
 }
 
+/// The user at the other end.
+#[cfg(target_os = "linux")]
+fn peer(stream: &UnixStream) -> io::Result<u32> {
+    Ok(rustix::net::sockopt::socket_peercred(stream)?.uid.as_raw())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn peer(_: &UnixStream) -> io::Result<u32> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this system is not asked who is at the other end"))
+}
+
 /// A connection to a watch that root runs, in a folder that only root may write to.
 ///
 /// # Errors
@@ -171,7 +183,7 @@ pub fn subscribe(path: &Path) -> io::Result<UnixStream> {
         return refuse("the folder of the socket is not root's alone");
     }
     let stream = UnixStream::connect(path)?;
-    if !rustix::net::sockopt::socket_peercred(&stream)?.uid.is_root() {
+    if peer(&stream)? != 0 {
         return refuse("whoever serves the socket is not root");
     }
     stream.shutdown(Shutdown::Write)?;
