@@ -47,7 +47,7 @@ impl Desk {
     fn open() -> Outcome<Self> {
         let folder = tempfile::tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        fs::copy(env!("CARGO_BIN_EXE_sockwarden"), folder.path().join("sockwarden"))?;
+        crate::lab::copy_program(env!("CARGO_BIN_EXE_sockwarden"), folder.path().join("sockwarden"))?;
         let state = folder.path().join("state");
         fs::create_dir(&state)?;
         fs::set_permissions(&state, fs::Permissions::from_mode(0o777))?;
@@ -281,7 +281,7 @@ fn strangers() -> Outcome {
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("sockwarden");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
-    fs::copy(env!("CARGO_BIN_EXE_sockwarden"), &program)?;
+    crate::lab::copy_program(env!("CARGO_BIN_EXE_sockwarden"), &program)?;
     let socket = folder.path().join("watch.sock");
     let _listener = UnixListener::bind(&socket)?;
     let mut command = Command::new(&program);

@@ -118,7 +118,7 @@ fn blind(restrict: fn() -> io::Result<()>, sees_own: bool) -> Outcome {
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .tempdir()?;
     let program = dir.path().join("sockwarden");
-    std::fs::copy(env!("CARGO_BIN_EXE_sockwarden"), &program)?;
+    crate::lab::copy_program(env!("CARGO_BIN_EXE_sockwarden"), &program)?;
     let list = |options: &[&str]| -> Outcome<Command> {
         let mut command = netns.command(&program)?;
         command.args(["list", "--netns", "current"]).args(options).env("HOME", "/nonexistent");

@@ -49,7 +49,7 @@ fn public() -> Outcome<(tempfile::TempDir, PathBuf, PathBuf)> {
     let open = |mode| fs::Permissions::from_mode(mode);
     let dir = tempfile::Builder::new().permissions(open(0o755)).tempdir()?;
     let (program, tmp) = (dir.path().join("sockwarden"), dir.path().join("tmp"));
-    fs::copy(env!("CARGO_BIN_EXE_sockwarden"), &program)?;
+    crate::lab::copy_program(env!("CARGO_BIN_EXE_sockwarden"), &program)?;
     fs::create_dir(&tmp)?;
     fs::set_permissions(&tmp, open(0o1777))?;
     Ok((dir, program, tmp))

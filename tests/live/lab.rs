@@ -53,6 +53,13 @@ pub(crate) enum Need {
 /// Held for reading by every test that runs, and for writing by one that must run alone.
 static BESIDE: RwLock<()> = RwLock::new(());
 
+/// A copy of a program. Made by cp(1): a file that this process had open for writing could not be
+/// executed while a test beside it is between fork and exec (`ETXTBSY`).
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+    let status = Command::new("cp").arg("--").arg(from.as_ref()).arg(to.as_ref()).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other("cp failed")) }
+}
+
 /// A test that no other runs beside: scans of other tests enter every namespace, and their sockets
 /// would stand in the answer without an owner that can be seen.
 pub(crate) fn trial_alone(

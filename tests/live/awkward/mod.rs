@@ -167,7 +167,7 @@ fn fill(stage: &mut Stage, dir: &std::path::Path, home: &Netns, other: &Netns, e
 fn executables(stage: &mut Stage, dir: &std::path::Path, home: &Netns) -> Outcome {
     for state in ["deleted", "replaced"] {
         let file = dir.join(state);
-        std::fs::copy("/proc/self/exe", &file)?;
+        crate::lab::copy_program(std::env::current_exe()?, &file)?;
         let mut command = home.command(&file)?;
         let owner = json!({"exe_state": state, "exe": file.to_string_lossy()}).to_string();
         stage.start(command.args([

@@ -156,7 +156,7 @@ pub(super) fn dead_mount(_: &[OsString]) -> io::Result<()> {
     let sockets = [dead.join("s"), dir.path().join("alive")];
     sys::keep(sockets.iter().map(UnixListener::bind).collect::<Result<Vec<_>, _>>()?);
     let program = dead.join("program");
-    fs::copy(sleep_program().map_err(tell)?, &program)?;
+    crate::lab::copy_program(sleep_program().map_err(tell)?, &program)?;
     let running = Running::start(Command::new(&program).arg("1000")).map_err(tell)?;
     let Ok(device) = fs::File::options().read(true).write(true).open("/dev/fuse") else {
         println!("skip this machine has no FUSE");

@@ -67,7 +67,7 @@ pub(super) fn package_of_rpm() -> Outcome {
         install.arg("--root").arg(&root).args(["--dbpath", "/var/lib/rpm", "-i", "--nodeps", &made]);
         lab::output(&mut install)?;
     }
-    fs::copy(root.join("opt/one/busybox-keeper"), root.join("opt/busybox-keeper"))?;
+    crate::lab::copy_program(root.join("opt/one/busybox-keeper"), root.join("opt/busybox-keeper"))?;
     let wanted = [
         ("/opt/one/busybox-keeper", Fact::Known("sockwarden-one".into())),
         ("/opt/two/busybox-keeper", Fact::Known("sockwarden-two".into())),

@@ -19,7 +19,7 @@ pub(super) fn what_became_of_the_program() -> Outcome {
     let sleep = sleep_program()?;
     let start = |name: &str| -> Outcome<(PathBuf, Running)> {
         let path = dir.path().join(name);
-        fs::copy(&sleep, &path)?;
+        crate::lab::copy_program(&sleep, &path)?;
         let running = Running::start(Command::new(&path).arg("1000"))?;
         Ok((path, running))
     };
@@ -34,7 +34,7 @@ pub(super) fn what_became_of_the_program() -> Outcome {
     ensure_exe(deleted.pid(), &path, ExeState::Deleted)?;
 
     let (path, replaced) = start("replaced")?;
-    fs::copy(&sleep, dir.path().join("new"))?;
+    crate::lab::copy_program(&sleep, dir.path().join("new"))?;
     fs::rename(dir.path().join("new"), &path)?;
     ensure_exe(replaced.pid(), &path, ExeState::Replaced)?;
 
@@ -45,7 +45,7 @@ pub(super) fn what_became_of_the_program() -> Outcome {
 
     // A file that is really called so, while another stands at the name without the words.
     let (path, honest) = start("honest (deleted)")?;
-    fs::copy(&sleep, dir.path().join("honest"))?;
+    crate::lab::copy_program(&sleep, dir.path().join("honest"))?;
     ensure_exe(honest.pid(), &path, ExeState::Present)?;
 
     // The folder goes, too.
@@ -105,8 +105,8 @@ pub(super) fn the_leading_thread_has_ended() -> Outcome {
 pub(super) fn the_same_path_is_another_file() -> Outcome {
     let dir = open_folder()?;
     let (path, other) = (dir.path().join("program"), dir.path().join("other"));
-    fs::copy(sleep_program()?, &path)?;
-    fs::copy(sleep_program()?, &other)?;
+    crate::lab::copy_program(sleep_program()?, &path)?;
+    crate::lab::copy_program(sleep_program()?, &other)?;
     // Inside, `program` is what is called `other` here; here another file has that path.
     let args = [other.as_os_str(), path.as_os_str(), "0".as_ref(), path.as_os_str(), "1000".as_ref()];
     let mut inside = Program::start(maker("enrich-mounted").args(args))?;
@@ -116,7 +116,7 @@ pub(super) fn the_same_path_is_another_file() -> Outcome {
     let outside = Running::start(Command::new(&path).arg("1000"))?;
     ensure_exe(outside.pid(), &path, ExeState::Present)?;
     // What is replaced is the one under its own path, though both are called the same.
-    fs::copy(&other, dir.path().join("new"))?;
+    crate::lab::copy_program(&other, dir.path().join("new"))?;
     fs::rename(&other, dir.path().join("kept"))?;
     ensure_exe(inside.pid(), &path, ExeState::Present)?;
     fs::rename(dir.path().join("new"), dir.path().join("program2"))?;
