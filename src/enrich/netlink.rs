@@ -4,6 +4,7 @@
 //! belongs to and never reads beyond it.
 
 use crate::model::{InterfaceKind, Text};
+use crate::source::netlink::{attributes, messages};
 
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWLINK: u16 = 16;
@@ -144,30 +145,6 @@ fn outgoing(body: &[u8]) -> Vec<u32> {
         }
     }
     found
-}
-
-/// Type and body of each message.
-fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let length = u32_at(rest, 0)? as usize;
-        let kind = u16_at(rest, 4)?;
-        let body = rest.get(16..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, body))
-    })
-}
-
-/// Type (without flags) and value of each attribute.
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let length = usize::from(u16_at(rest, 0)?);
-        let kind = u16_at(rest, 2)? & 0x3fff;
-        let value = rest.get(4..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -1,33 +1,11 @@
 //! Netlink messages and attributes (netlink(7), `<linux/netlink.h>`): requests made, answers taken
 //! apart. Pure; a message that ends too early ends the reading.
 
-/// Type and body of each message in a block of answers; control messages (below 16) are left out.
-pub(crate) fn messages(mut block: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        loop {
-            let header = block.get(..16)?;
-            let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
-            let kind = u16::from_ne_bytes([header[4], header[5]]);
-            let body = block.get(16..length)?;
-            block = block.get(length.next_multiple_of(4)..).unwrap_or_default();
-            if kind >= 16 {
-                return Some((kind, body));
-            }
-        }
-    })
-}
+pub(crate) use crate::source::netlink::attributes;
 
-/// Number and value of each attribute; the flags for nesting and byte order are taken off.
-pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    const FLAGS: u16 = 0xc000;
-    std::iter::from_fn(move || {
-        let header = rest.get(..4)?;
-        let length = u16::from_ne_bytes([header[0], header[1]]) as usize;
-        let kind = u16::from_ne_bytes([header[2], header[3]]) & !FLAGS;
-        let value = rest.get(4..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
+/// Type and body of each message in a block of answers; control messages (below 16) are left out.
+pub(crate) fn messages(block: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    crate::source::netlink::messages(block).filter(|(kind, _)| *kind >= 16)
 }
 
 /// The attributes with numbers below `N`, the last of each (as `nla_parse` takes them); `None` where

@@ -402,45 +402,53 @@ fn endpoint(address: IpAddr, port: u16, scope: u32) -> SocketAddr {
 fn connects(probes: &[(usize, &Probe)], patience: Duration) -> Vec<(usize, OwnedFd)> {
     let mut results = Vec::new();
     for chunk in probes.chunks(250) {
-        let mut open: Vec<(usize, OwnedFd)> = Vec::new();
-        for (number, probe) in chunk {
-            let started = new_socket(probe.to, Kind::Tcp).and_then(|fd| {
-                if let (0, Some(device)) = (probe.origin.netns, probe.origin.device) {
-                    to_device(&fd, device)?;
-                }
-                bind(&fd, probe.origin.source)?;
-                with_address(probe.to, |raw, length| {
-                    // SAFETY: a valid address of that length.
-                    match check(unsafe { libc::connect(fd.as_raw_fd(), raw, length) }) {
-                        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-                        _ => Ok(fd),
-                    }
-                })
-            });
-            if let Ok(fd) = started {
-                open.push((*number, fd));
-            }
-        }
-        let end = Instant::now() + patience;
-        while !open.is_empty() && Instant::now() < end {
-            let mut polls: Vec<libc::pollfd> = open
-                .iter()
-                .map(|(_, fd)| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 })
-                .collect();
-            // SAFETY: an array of that length that outlives the call.
-            unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, 50) };
-            let mut still = Vec::new();
-            for ((number, fd), poll) in open.into_iter().zip(polls) {
-                if poll.revents == 0 {
-                    still.push((number, fd));
-                } else if poll.revents & (libc::POLLERR | libc::POLLHUP) == 0 {
-                    results.push((number, fd));
-                }
-            }
-            open = still;
-        }
+        let begin = |(number, probe): &(usize, &Probe)| {
+            let device = probe.origin.device.filter(|_| probe.origin.netns == 0);
+            Some((*number, begin(probe.to, probe.origin.source, device).ok()?))
+        };
+        results.extend(completed(chunk.iter().filter_map(begin).collect(), patience));
     }
     results
+}
+
+/// A TCP connect that is under way.
+pub(crate) fn begin(to: SocketAddr, source: SocketAddr, device: Option<&str>) -> io::Result<OwnedFd> {
+    let fd = new_socket(to, Kind::Tcp)?;
+    if let Some(device) = device {
+        to_device(&fd, device)?;
+    }
+    bind(&fd, source)?;
+    with_address(to, |raw, length| {
+        // SAFETY: a valid address of that length.
+        match check(unsafe { libc::connect(fd.as_raw_fd(), raw, length) }) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            _ => Ok(fd),
+        }
+    })
+}
+
+/// Of connects under way, those whose handshake completes in time.
+pub(crate) fn completed(mut open: Vec<(usize, OwnedFd)>, patience: Duration) -> Vec<(usize, OwnedFd)> {
+    let mut found = Vec::new();
+    let end = Instant::now() + patience;
+    while !open.is_empty() && Instant::now() < end {
+        let mut polls: Vec<libc::pollfd> = open
+            .iter()
+            .map(|(_, fd)| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 })
+            .collect();
+        // SAFETY: an array of that length that outlives the call.
+        unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, 50) };
+        let mut still = Vec::new();
+        for ((number, fd), poll) in open.into_iter().zip(polls) {
+            if poll.revents == 0 {
+                still.push((number, fd));
+            } else if poll.revents & (libc::POLLERR | libc::POLLHUP) == 0 {
+                found.push((number, fd));
+            }
+        }
+        open = still;
+    }
+    found
 }
 
 /// Sends the number of each probe as a datagram.

@@ -49,16 +49,7 @@ fn swap(value: &[Byte], size: usize) -> Vec<Byte> {
 /// Words in the byte order of the computer; what leaves one word comes into the next
 /// (`nft_bitwise_eval_lshift`, `nft_bitwise_eval_rshift`).
 fn shift(value: &[Byte], left: bool, bits: u32) -> Vec<Byte> {
-    let known = |byte: &Byte| match byte {
-        Byte::Known(byte) => Some(*byte),
-        Byte::Part(..)
-        | Byte::Kind(..)
-        | Byte::Back(_)
-        | Byte::Header(_)
-        | Byte::Bits(..)
-        | Byte::Unknown => None,
-    };
-    let all: Option<Vec<u8>> = value.iter().map(known).collect();
+    let all: Option<Vec<u8>> = value.iter().map(|byte| byte.known()).collect();
     let Some(mut all) = all.filter(|_| (1..32).contains(&bits)) else {
         return vec![Byte::Unknown; value.len().next_multiple_of(4)];
     };

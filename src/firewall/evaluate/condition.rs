@@ -59,18 +59,7 @@ impl Walk<'_> {
         if first == last {
             return self.equal(bytes, first);
         }
-        let known: Option<Vec<u8>> = bytes
-            .iter()
-            .map(|byte| match byte {
-                Byte::Known(byte) => Some(*byte),
-                Byte::Part(..)
-                | Byte::Kind(..)
-                | Byte::Back(_)
-                | Byte::Header(_)
-                | Byte::Bits(..)
-                | Byte::Unknown => None,
-            })
-            .collect();
+        let known: Option<Vec<u8>> = bytes.iter().map(|byte| byte.known()).collect();
         if let Some(known) = known {
             let inside = first <= known.as_slice() && known.as_slice() <= last;
             return if inside { Condition::Always } else { Condition::Never };

@@ -27,6 +27,21 @@ pub(super) enum Byte {
     Unknown,
 }
 
+impl Byte {
+    /// Its value, where all of it is known.
+    pub(super) fn known(self) -> Option<u8> {
+        match self {
+            Self::Known(byte) => Some(byte),
+            Self::Part(..)
+            | Self::Kind(..)
+            | Self::Back(_)
+            | Self::Header(_)
+            | Self::Bits(..)
+            | Self::Unknown => None,
+        }
+    }
+}
+
 fn known(bytes: &[u8]) -> Vec<Byte> {
     bytes.iter().map(|byte| Byte::Known(*byte)).collect()
 }

@@ -49,15 +49,7 @@ impl Walk<'_> {
     fn given(&self, registers: &[Byte; 64], (first, last): (Register, Register), width: usize) -> Ranges {
         let number = |at: Register| {
             let bytes = registers.get(at..at + width)?;
-            bytes.iter().try_fold(0_u128, |number, byte| match byte {
-                Byte::Known(byte) => Some(number << 8 | u128::from(*byte)),
-                Byte::Part(..)
-                | Byte::Kind(..)
-                | Byte::Back(_)
-                | Byte::Header(_)
-                | Byte::Bits(..)
-                | Byte::Unknown => None,
-            })
+            bytes.iter().try_fold(0_u128, |number, byte| Some(number << 8 | u128::from(byte.known()?)))
         };
         let all =
             if width == 2 { Ranges::new(vec![(0, u16::MAX.into())]) } else { self.question.family.all() };

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::lab::{Outcome, check};
-use crate::reach::{Kind, bind, flag, new_socket, to_device, with_address};
+use crate::reach::{Kind, begin, bind, completed, flag, new_socket, to_device};
 
 /// Where probes start: a network namespace, the interface by which they come in to the host, the
 /// source address, and the device that the sender is bound to.
@@ -145,42 +145,12 @@ pub(super) fn within<T: Send>(place: &File, work: impl FnOnce() -> T + Send) -> 
 }
 
 fn connects(probes: &[Probe], which: &[usize], patience: Duration) -> Vec<(usize, TcpStream)> {
-    let begin = |probe: &Probe| -> io::Result<OwnedFd> {
-        let fd = new_socket(probe.to, Kind::Tcp)?;
-        if let Some(device) = probe.origin.device {
-            to_device(&fd, device)?;
-        }
-        bind(&fd, probe.origin.source)?;
-        with_address(probe.to, |raw, length| {
-            // SAFETY: a valid address of that length.
-            match check(unsafe { libc::connect(fd.as_raw_fd(), raw, length) }) {
-                Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-                _ => Ok(fd),
-            }
-        })
+    let begin = |number: &usize| {
+        let probe = &probes[*number];
+        Some((*number, begin(probe.to, probe.origin.source, probe.origin.device).ok()?))
     };
-    let mut open: Vec<(usize, OwnedFd)> =
-        which.iter().filter_map(|number| Some((*number, begin(&probes[*number]).ok()?))).collect();
-    let mut connected = Vec::new();
-    let end = Instant::now() + patience;
-    while !open.is_empty() && Instant::now() < end {
-        let mut polls: Vec<libc::pollfd> = open
-            .iter()
-            .map(|(_, fd)| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 })
-            .collect();
-        // SAFETY: an array of that length that outlives the call.
-        unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, 50) };
-        let mut still = Vec::new();
-        for ((number, fd), poll) in open.into_iter().zip(polls) {
-            if poll.revents == 0 {
-                still.push((number, fd));
-            } else if poll.revents & (libc::POLLERR | libc::POLLHUP) == 0 {
-                connected.push((number, TcpStream::from(fd)));
-            }
-        }
-        open = still;
-    }
-    connected
+    let open = completed(which.iter().filter_map(begin).collect(), patience);
+    open.into_iter().map(|(number, fd)| (number, TcpStream::from(fd))).collect()
 }
 
 /// Each connection says its number; a listener that reads it has let it in.

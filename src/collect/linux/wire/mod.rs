@@ -9,6 +9,7 @@ mod tests;
 
 use crate::collect::table::{Table, blank, kind_of, of_the_kernel, state_of};
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, SocketType, State, Text};
+use crate::source::netlink::{attributes, messages};
 
 pub(crate) use inet::{finish_inet, inet_kind, local_end, remote_end};
 use inet::{inet, smc};
@@ -68,30 +69,6 @@ pub fn decode(dump: Dump, netns: NamespaceId, block: &[u8], table: &mut Table) {
             Dump::Tipc => table.sockets.extend(tipc(netns, message)),
         }
     }
-}
-
-/// Type and payload of each `struct nlmsghdr` message.
-pub(super) fn messages(block: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = block;
-    std::iter::from_fn(move || {
-        let length = u32_at(rest, 0)? as usize;
-        let kind = u16_at(rest, 4)?;
-        let payload = rest.get(16..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, payload))
-    })
-}
-
-/// Type (without flags) and payload of each `struct nlattr`.
-pub(super) fn attributes(block: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = block;
-    std::iter::from_fn(move || {
-        let length = usize::from(u16_at(rest, 0)?);
-        let kind = u16_at(rest, 2)? & 0x3fff;
-        let payload = rest.get(4..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, payload))
-    })
 }
 
 fn u8_at(bytes: &[u8], at: usize) -> Option<u8> {
