@@ -12,6 +12,7 @@ pub mod enrich; // facts about the holders and the place
 pub mod finding; // a rule that fired: identity, grouping, suppressions
 pub mod firewall; // who can reach a socket, and what text would close it
 pub mod model; // the nouns: sockets, processes, namespaces, exposure, snapshot
+mod netlink; // how netlink answers are laid out
 pub mod output; // every form in which an answer is written
 pub mod rules; // what counts as risky
 pub mod scan; // the program on one screen

@@ -19,17 +19,16 @@ pub(crate) fn arrange(table: Table, ours: &[u64]) -> (Vec<Socket>, Vec<(u32, u64
         sockets.iter().zip(0_u32..).map(|(socket, at)| (key(socket), at)).collect();
     order.sort_unstable();
     let doubles = Doubles::of(&sockets);
+    let again = shown_again(&sockets);
     let is_ours = |socket: &Socket| socket.protocol == Protocol::Netlink && ours.contains(&socket.inode);
-    let mut last: Option<&Socket> = None;
     let mut dropped = Vec::new();
     let mut new_order: Vec<u32> = Vec::with_capacity(order.len());
     for (_, at) in order {
         let socket = &sockets[at as usize];
-        if last.is_some_and(|last| same(last, socket)) || doubles.contains(socket) || is_ours(socket) {
+        if again.contains(&at) || doubles.contains(socket) || is_ours(socket) {
             dropped.push(at);
         } else {
             new_order.push(at);
-            last = Some(socket);
         }
     }
     let kept = new_order.len();
@@ -62,12 +61,25 @@ fn key(socket: &Socket) -> u128 {
         | u128::from(socket.cookie & 0xffff_ffff)
 }
 
-fn same(one: &Socket, other: &Socket) -> bool {
-    one.protocol == other.protocol
-        && one.inode == other.inode
-        && one.cookie == other.cookie
-        && one.cookie != 0
-        && one.netns == other.netns
+/// Sockets that stand in the table once more. The cookie tells: a socket keeps it while it is bound,
+/// listens, is accepted and waits for its end, and no other has it (`sock_gen_cookie` in
+/// net/core/sock_diag.c; `inet_csk_clone_lock` and `inet_twsk_alloc` hand it on). What is shown with
+/// an inode is kept, and of these the last, which is the newest.
+fn shown_again(sockets: &[Socket]) -> HashSet<u32> {
+    let mut cookies: Vec<(u64, bool, u32)> = sockets
+        .iter()
+        .zip(0_u32..)
+        .filter(|(socket, _)| socket.cookie != 0)
+        .map(|(socket, at)| (socket.cookie, socket.inode != 0, at))
+        .collect();
+    cookies.sort_unstable();
+    let pairs = cookies.windows(2);
+    pairs.filter(|pair| same(pair[0], pair[1], sockets)).map(|pair| pair[0].2).collect()
+}
+
+fn same(one: (u64, bool, u32), other: (u64, bool, u32), sockets: &[Socket]) -> bool {
+    let [first, second] = [one, other].map(|(_, _, at)| &sockets[at as usize]);
+    one.0 == other.0 && first.protocol == second.protocol && first.netns == second.netns
 }
 
 /// TCP sockets that are the carrier of an MPTCP socket. The kernel gives both one inode
@@ -208,6 +220,24 @@ mod tests {
         let (sockets, peers) = arrange(Table { sockets, unix_peers: vec![(0, 8), (1, 9), (2, 9)] }, &[]);
         assert_eq!(sockets.iter().map(|each| each.inode).collect::<Vec<_>>(), [7, 8, 9]);
         assert_eq!(peers, [(2, 8), (1, 9)]);
+    }
+
+    #[test]
+    fn a_socket_that_changes_during_the_dump_is_one() {
+        let mut listener = socket(Protocol::Tcp, 5, 8, 80);
+        listener.state = State::Listen;
+        let mut bound = socket(Protocol::Tcp, 5, 8, 80);
+        bound.state = State::Bound;
+        // Not accepted yet, then accepted, then waiting for its end; and one beside it.
+        let lives = [(0, 90), (9, 90), (0, 90), (0, 91)]
+            .map(|(inode, cookie)| socket(Protocol::Tcp, 6, inode, cookie));
+        let sockets = [bound, listener].into_iter().chain(lives).collect();
+        let (sockets, _) = arrange(Table { sockets, unix_peers: Vec::new() }, &[]);
+        assert_eq!(
+            sockets.iter().map(|each| (each.state, each.inode, each.cookie)).collect::<Vec<_>>(),
+            [(State::Listen, 8, 80), (State::Established, 0, 91), (State::Established, 9, 90)]
+        );
+        assert_eq!(Inodes::of(&sockets).ambiguous(), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! belongs to and never reads beyond it.
 
 use crate::model::{InterfaceKind, Text};
-use crate::source::netlink::{attributes, messages};
+use crate::netlink::{attributes, messages};
 
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWLINK: u16 = 16;

@@ -1,11 +1,11 @@
 //! Netlink messages and attributes (netlink(7), `<linux/netlink.h>`): requests made, answers taken
 //! apart. Pure; a message that ends too early ends the reading.
 
-pub(crate) use crate::source::netlink::attributes;
+pub(crate) use crate::netlink::attributes;
 
 /// Type and body of each message in a block of answers; control messages (below 16) are left out.
 pub(crate) fn messages(block: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    crate::source::netlink::messages(block).filter(|(kind, _)| *kind >= 16)
+    crate::netlink::messages(block).filter(|(kind, _)| *kind >= 16)
 }
 
 /// The attributes with numbers below `N`, the last of each (as `nla_parse` takes them); `None` where

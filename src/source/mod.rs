@@ -4,7 +4,7 @@
 //! examined in the same way as the one we run on. Nothing here understands what it reads, and
 //! nothing here changes the machine.
 
-pub(crate) mod netlink;
+mod netlink;
 mod process;
 mod record;
 mod root;

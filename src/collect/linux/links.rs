@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::source::netlink::{attributes, messages};
+use crate::netlink::{attributes, messages};
 
 /// A link that receives over UDP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{cookie_at, u8_at, u16_at, u32_at, u64_at};
 use crate::collect::table::{blank, state_of};
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, SocketType, State, canonical};
-use crate::source::netlink::attributes;
+use crate::netlink::attributes;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;

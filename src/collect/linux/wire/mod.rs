@@ -9,7 +9,7 @@ mod tests;
 
 use crate::collect::table::{Table, blank, kind_of, of_the_kernel, state_of};
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, SocketType, State, Text};
-use crate::source::netlink::{attributes, messages};
+use crate::netlink::{attributes, messages};
 
 pub(crate) use inet::{finish_inet, inet_kind, local_end, remote_end};
 use inet::{inet, smc};
