@@ -31,6 +31,12 @@ pub(super) fn by_nature(socket: &Socket) -> Option<OwnerGap> {
         | State::Closing
         | State::SynSent => OwnerGap::TimeWait,
         State::SynRecv | State::Established | State::CloseWait => OwnerGap::NotYetAccepted,
+        // At the end of its connection, a moment before it is freed (`inet_csk_destroy_sock`).
+        State::Closed | State::Bound | State::Unconnected
+            if socket.protocol == Protocol::Tcp && socket.remote != Endpoint::None =>
+        {
+            OwnerGap::Gone
+        }
         State::Listen
         | State::Closed
         | State::Bound
@@ -215,5 +221,28 @@ impl Links {
         }
         links.nfs = source.netns_file(inode, "net/rpc/nfsd").is_ok();
         links
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::table::blank;
+
+    #[test]
+    fn a_connection_at_its_end_is_gone_and_not_the_kernels() {
+        let mut socket = blank(Protocol::Tcp, NamespaceId(0));
+        socket.local = Endpoint::Inet("127.0.0.1".parse().unwrap(), 0);
+        for state in [State::Closed, State::Bound, State::Unconnected] {
+            socket.state = state;
+            socket.remote = Endpoint::None;
+            assert_eq!(by_nature(&socket), Some(OwnerGap::Kernel));
+            socket.remote = Endpoint::Inet("127.0.0.1".parse().unwrap(), 4000);
+            assert_eq!(by_nature(&socket), Some(OwnerGap::Gone));
+        }
+        socket.state = State::FinWait2;
+        assert_eq!(by_nature(&socket), Some(OwnerGap::TimeWait));
+        socket.inode = 7;
+        assert_eq!(by_nature(&socket), None);
     }
 }
