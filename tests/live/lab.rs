@@ -458,6 +458,14 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        // One with a process group of its own takes along what it started.
+        let pid = self.child.id().cast_signed();
+        // SAFETY: numbers only; the child has not been waited for, so the number is still its own.
+        unsafe {
+            if libc::getpgid(pid) == pid {
+                libc::kill(-pid, libc::SIGKILL);
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -3,11 +3,18 @@
 //! stand in the output, so a fix that does not fix fails here.
 //!
 //! Each case has two network namespaces on a cable, and a mount namespace in which the folders that
-//! services and fixes write to are private. `systemctl` there only notes what it was asked for, and
-//! the test starts the program again as its unit would.
+//! services and fixes write to are private. `systemctl` there notes what it was asked for and ends the
+//! program where it is told `stop`; the test starts the program again as its unit would.
 
-mod cases;
+mod case;
+mod daemons;
+mod servers;
+mod signs;
+mod stock;
+mod traces;
+mod turns;
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -16,14 +23,20 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::lab::{self, Netns, Outcome, Program, Stop};
-use cases::{Case, Fix, Ready, Side};
+use case::{Case, Fix, Helper, Ready, Side};
+use turns::{NOT_DUE, Turns};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    cases::ALL
-        .iter()
-        .map(|case| lab::trial(&format!("rules::{}", case.name), case.needs, move || run(case)))
-        .chain([lab::trial("rules::stock_programs_are_quiet", cases::STOCK_NEEDS, stock)])
-        .collect()
+    let all = [servers::ALL, daemons::ALL, signs::ALL, traces::ALL].concat();
+    let turns = Turns::new(all.len());
+    let each = |(number, case): (usize, Case)| {
+        let due = turns.due(number, case.rule);
+        lab::trial(&format!("rules::{}", case.name), case.needs, move || {
+            if due { run(&case) } else { Err(Stop::Skip(NOT_DUE.to_owned())) }
+        })
+    };
+    let stock = lab::trial("rules::stock_programs_are_quiet", stock::STOCK_NEEDS, stock);
+    all.into_iter().enumerate().map(each).chain([stock]).collect()
 }
 
 /// How often the program under test is asked again while things settle.
@@ -93,8 +106,9 @@ fn run(case: &Case) -> Outcome {
             room.quiet(case.rule)?;
         }
         Fix::Option { said, start } => {
-            if !remedy.to_string().contains(said) {
-                return Err(Stop::Fail(format!("the remedy does not name {said}: {remedy}")));
+            let remedies = finding["remedies"].to_string();
+            if !remedies.contains(said) {
+                return Err(Stop::Fail(format!("no remedy names {said}: {remedies}")));
             }
             stop(bad)?;
             let _good = room.start(case, start, ready)?;
@@ -107,9 +121,9 @@ fn run(case: &Case) -> Outcome {
 /// Programs of a good machine, set up as Debian ships them: nothing above low.
 fn stock() -> Outcome {
     let room = Room::new("10.77.0.1")?;
-    room.script(cases::STOCK_PREPARE)?;
+    room.script(stock::STOCK_PREPARE)?;
     let mut running = Vec::new();
-    for helper in cases::STOCK {
+    for helper in stock::STOCK {
         running.push(room.help(helper)?);
     }
     // The two that have no port: ping and the client of DHCP.
@@ -129,11 +143,12 @@ fn stock() -> Outcome {
     }
 }
 
-/// Asks each program to end, the last one first, and waits for it.
+/// Asks each program to end, the last one first, with all that it started, as systemd does it.
 fn stop(programs: Vec<Program>) -> Outcome {
     for program in programs.into_iter().rev() {
         let pid = program.pid();
-        lab::output(Command::new("kill").arg(pid.to_string()).stderr(Stdio::null()))?;
+        // One that has ended already, of a Room's own making, is no error.
+        Command::new("kill").args(["--", &format!("-{pid}")]).stderr(Stdio::null()).status()?;
         let ended = || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().is_empty() || rest.starts_with(" Z"))
@@ -196,7 +211,9 @@ impl Room {
             .env_clear()
             .env("PATH", "/tmp/stub:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", "/root")
-            .env("LC_ALL", "C.UTF-8");
+            .env("LC_ALL", "C.UTF-8")
+            // Some daemons end their whole process group, which must not be that of the tests.
+            .process_group(0);
         command.envs(self.groups().map(|path| ("GROUPS_HERE", path)));
         Ok(command)
     }
@@ -222,7 +239,7 @@ impl Room {
         Program::start(self.shell(side, &line)?.stderr(Stdio::null()))
     }
 
-    fn help(&self, (side, line, ready): &cases::Helper) -> Outcome<Program> {
+    fn help(&self, (side, line, ready): &Helper) -> Outcome<Program> {
         let program = self.run(*side, line)?;
         self.wait(*side, *ready)?;
         Ok(program)
@@ -231,6 +248,8 @@ impl Room {
     /// The program of the case, by this command line, and whatever comes after it.
     fn start(&self, case: &Case, line: &str, ready: &[Ready]) -> Outcome<Vec<Program>> {
         let mut running = vec![self.run(Side::Here, line)?];
+        let pid = format!("/proc/{}/root/tmp/stub/pid", self.keeper.pid());
+        std::fs::write(pid, running[0].pid().to_string())?;
         ready.iter().try_for_each(|each| self.wait(Side::Here, *each))?;
         for helper in case.after {
             running.push(self.help(helper)?);
@@ -260,7 +279,8 @@ impl Room {
 
     /// Whether a fix asked for this unit to be started again.
     fn asked_for(&self, unit: &str) -> Outcome {
-        self.noted(&format!("restart {unit}")).or_else(|_| self.noted(&format!("reload {unit}")))
+        let asked = ["restart", "start", "reload"].map(|word| self.noted(&format!("{word} {unit}")));
+        asked.into_iter().find(Result::is_ok).unwrap_or_else(|| self.noted(&format!("restart {unit}")))
     }
 
     /// Whether systemctl was run with this command.
@@ -357,7 +377,17 @@ done
 mount -t tmpfs none /tmp
 chmod 1777 /tmp
 mkdir /tmp/stub
-printf '#!/bin/sh\necho "$*" >> /tmp/systemctl\n' > /tmp/stub/systemctl
+cat > /tmp/stub/systemctl <<'END'
+#!/bin/sh
+echo "$*" >> /tmp/systemctl
+[ "$1" = stop ] || exit 0
+pid=$(cat /tmp/stub/pid)
+kill -- "-$pid"
+for _ in $(seq 100); do
+    grep -qs 'State:.[^Z]' "/proc/$pid/status" || exit 0
+    sleep 0.05
+done
+END
 printf '#!/bin/sh\nexec "%s" "$@"\n' "$1" > /tmp/stub/sockwarden
 chmod 755 /tmp/stub/*
 touch /tmp/systemctl
