@@ -170,16 +170,18 @@ impl Word {
         match &self.test {
             Test::Any => !facts.values.is_empty(),
             Test::None => facts.values.is_empty() && !facts.unknown,
-            Test::Range(range) => {
-                facts.values.iter().any(|value| matches!(value, Value::Number(n) if range.contains(n)))
-            }
+            Test::Range(range) => facts.values.iter().any(|value| match value {
+                Value::Number(number) => range.contains(number),
+                Value::Numbers(all) => all.start() <= range.end() && range.start() <= all.end(),
+                Value::Address(_) | Value::Bytes(_) => false,
+            }),
             Test::Net(net) => {
                 facts.values.iter().any(|value| matches!(value, Value::Address(a) if net.contains(a)))
             }
             Test::Glob(pattern) => facts.values.iter().any(|value| match value {
                 Value::Bytes(bytes) => glob(pattern, bytes),
                 Value::Number(number) => glob(pattern, number.to_string().as_bytes()),
-                Value::Address(_) => false,
+                Value::Address(_) | Value::Numbers(_) => false,
             }),
         }
     }
@@ -187,6 +189,8 @@ impl Word {
 
 enum Value<'s> {
     Number(u32),
+    /// All of these.
+    Numbers(RangeInclusive<u32>),
     Address(IpAddr),
     Bytes(std::borrow::Cow<'s, [u8]>),
 }
@@ -225,16 +229,9 @@ impl Key {
                 (wants.owners, wants.processes) = (true, true);
             }
             Self::Package => (wants.owners, wants.processes, wants.packages) = (true, true, true),
-            Self::Reach | Self::Interface => wants.places = true,
-            Self::Proto
-            | Self::Port
-            | Self::Rport
-            | Self::Addr
-            | Self::Raddr
-            | Self::Path
-            | Self::State
-            | Self::Role
-            | Self::Netns => {}
+            // Only who judges the packet filter knows of published ports.
+            Self::Reach | Self::Interface | Self::State | Self::Role => wants.places = true,
+            Self::Proto | Self::Port | Self::Rport | Self::Addr | Self::Raddr | Self::Path | Self::Netns => {}
         }
     }
 
@@ -321,7 +318,11 @@ impl Key {
             Self::State => return Facts::name(socket.state.name()),
             Self::Role => return Facts::name(socket.role.name()),
             Self::Reach => return socket.exposure.as_ref().map_or(facts, |e| Facts::name(e.reach.name())),
-            Self::Port => facts.values.extend(port(&socket.local)),
+            Self::Port => {
+                facts.values.extend(port(&socket.local));
+                let many = seen.published_ports();
+                facts.values.extend(many.map(|all| Value::Numbers(all.first.into()..=all.last.into())));
+            }
             Self::Rport => facts.values.extend(port(&socket.remote)),
             Self::Addr => facts.values.extend(address(&socket.local)),
             Self::Raddr => facts.values.extend(address(&socket.remote)),

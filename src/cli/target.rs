@@ -80,8 +80,9 @@ impl Target {
         match self {
             Self::Port { protocol, address, port } => {
                 protocol.is_none_or(|wanted| seen.socket.protocol == wanted)
-                    && matches!(&seen.socket.local, Endpoint::Inet(local, at) if at == port
-                        && address.is_none_or(|wanted| serves(*local, seen.socket.v6only, wanted)))
+                    && seen.has_port(*port)
+                    && matches!(&seen.socket.local, Endpoint::Inet(local, _) if
+                        address.is_none_or(|wanted| serves(*local, seen.socket.v6only, wanted)))
             }
             Self::Abstract(name) => {
                 matches!(&seen.socket.local, Endpoint::UnixAbstract(local) if local.as_bytes() == name)

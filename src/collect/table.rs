@@ -59,6 +59,7 @@ pub(crate) fn blank(protocol: Protocol, netns: NamespaceId) -> Socket {
         queues: (0, 0),
         filtered: None,
         file: None,
+        published: None,
     }
 }
 

@@ -345,6 +345,7 @@ mod tests {
             queues: (0, 0),
             filtered: None,
             file: None,
+            published: None,
         }
     }
 

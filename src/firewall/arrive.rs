@@ -39,26 +39,33 @@ enum Sure {
 /// Every way by which packets of `judged` come to a socket so. `told` is what other ways say of that
 /// door, and is not said twice; it grows.
 pub(crate) fn arrived(door: &Door<'_>, judged: &Judged, target: &Target<'_>, told: &mut Region) -> Vec<Way> {
-    let reaching: Vec<(&Arrival, Sure)> = judged
-        .arrivals
-        .iter()
-        .filter(|arrival| arrival.netns == target.netns)
-        .map(|arrival| (arrival, reaches(arrival, target, door.family)))
-        .filter(|(_, sure)| *sure != Sure::No)
+    let here = judged.arrivals.iter().filter(|arrival| arrival.netns == target.netns);
+    come(door, judged, here.map(|arrival| (arrival, target)), told)
+}
+
+/// The same for the sockets that stand beside the arrivals: whoever takes it, it came to one of them.
+pub(crate) fn come<'j>(
+    door: &Door<'_>,
+    judged: &'j Judged,
+    arrivals: impl Iterator<Item = (&'j Arrival, &'j Target<'j>)>,
+    told: &mut Region,
+) -> Vec<Way> {
+    let reaching: Vec<(&Arrival, &Target<'_>, Sure)> = arrivals
+        .map(|(arrival, target)| (arrival, target, reaches(arrival, target, door.family)))
+        .filter(|(_, _, sure)| *sure != Sure::No)
         .collect();
     if reaching.is_empty() {
         return Vec::new();
     }
     // Of what arrives, all that may be for somebody else.
     let elsewhere = judged.elsewhere(|arrival| {
-        let surely = |(other, sure): &&(&Arrival, Sure)| std::ptr::eq(*other, arrival) && *sure == Sure::Yes;
-        match reaching.iter().find(surely) {
-            Some(_) => arrival.region.minus(&limited(door, arrival, target)),
-            None => arrival.region.clone(),
-        }
+        let surely =
+            reaching.iter().filter(|(other, _, sure)| std::ptr::eq(*other, arrival) && *sure == Sure::Yes);
+        surely
+            .fold(arrival.region.clone(), |left, (_, target, _)| left.minus(&limited(door, arrival, target)))
     });
     let mut found = Vec::new();
-    for (arrival, sure) in &reaching {
+    for (arrival, target, sure) in &reaching {
         let region = limited(door, arrival, target).minus(told).disjoint();
         if region.0.len() > MOST_PIECES {
             // So many pieces tell nobody anything: then all of it is in doubt.
@@ -84,6 +91,39 @@ pub(crate) fn arrived(door: &Door<'_>, judged: &Judged, target: &Target<'_>, tol
         found.extend(unknown.0.into_iter().map(|block| way(door, judged, block, Verdict::Unknown)));
     }
     found
+}
+
+/// Whether what arrives so may be for that socket.
+pub(crate) fn takes(arrival: &Arrival, target: &Target<'_>, family: Family) -> bool {
+    reaches(arrival, target, family) != Sure::No
+}
+
+/// What anybody can send by a door to one receiver.
+pub(crate) fn sendable(door: &Door<'_>, transport: Transport) -> Block {
+    let own = door.place.gates[door.gate].side == GateSide::Loopback;
+    let sources = match own {
+        true => door.place.local[door.family as usize].minus(&Classes::of(door.family).martian),
+        false => senders(door.place, transport, door.family),
+    };
+    let destinations = door.family.all().minus(&Classes::of(door.family).unspecified).minus(&many(door));
+    Block([sources, destinations, Ranges::new(vec![(0, u16::MAX.into())])])
+}
+
+/// What was sent on to other computers: whether anybody takes it there nobody can tell here.
+pub(crate) fn went(
+    door: &Door<'_>,
+    judged: &Judged,
+    region: &Region,
+    transport: Transport,
+    told: &mut Region,
+) -> Vec<Way> {
+    let region = region.and(&sendable(door, transport)).minus(told).disjoint();
+    told.add(region.clone());
+    let passed = |block: Block| {
+        let because = because(judged, &block, false);
+        Way { because, ..way(door, judged, block, Verdict::Unknown) }
+    };
+    region.0.into_iter().map(passed).collect()
 }
 
 /// One block around all.

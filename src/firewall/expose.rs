@@ -6,8 +6,9 @@ use std::rc::Rc;
 
 use super::arrive::{Door, Target, arrived, said, unknown};
 use super::evaluate::Question;
-use super::journey::{Judged, World, judge};
+use super::journey::{Judged, judge};
 use super::place::{Place, Side};
+use super::publish;
 use super::quote;
 use super::ranges::{Family, Ranges};
 use super::region::Region;
@@ -15,6 +16,7 @@ use super::ruleset::Ruleset;
 use super::ways::{
     Bind, Bound, Ports, Reason, Transport, Way, echoes, forwarded, senders, through_rules, ways,
 };
+use super::world::World;
 use crate::model::{
     Endpoint, Entry, Exposure, FilterState, Gap, Namespace, NamespaceId, Path, PortRange, Protocol, Reach,
     Role, Snapshot, Socket, Text, Upstream, Verdict,
@@ -40,6 +42,7 @@ pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
     let mut reasons = Reasons::default();
     let mut filtered: BTreeMap<NamespaceId, u64> = BTreeMap::new();
     let mut unbound = 0;
+    publish::retract(snapshot);
     for index in 0..snapshot.sockets.len() {
         let exposure = match receives(&snapshot.sockets[index]) {
             Receives::Nothing => None,
@@ -61,8 +64,11 @@ pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
         };
         snapshot.sockets[index].exposure = exposure.map(Box::new);
     }
+    let mut asking = Asking { world: &world, judged: &mut judged };
+    let untold = publish::publish(&mut asking, snapshot, &mut reasons);
     snapshot.evidence = quote::evidence(&snapshot.namespaces, &places, &reasons.in_order());
-    snapshot.gaps.retain(|gap| gap.id != FILTER_GAP && gap.id != DEVICE_GAP);
+    snapshot.gaps.retain(|gap| ![FILTER_GAP, DEVICE_GAP, publish::GAP].contains(&&*gap.id));
+    snapshot.gaps.extend(untold);
     snapshot.gaps.extend(filter_gap(&snapshot.namespaces, &filtered));
     snapshot.gaps.extend((unbound > 0).then(|| device_gap(unbound)));
 }
@@ -179,13 +185,13 @@ fn network(socket: &Socket, transport: Transport, dual: bool) -> Receives {
 /// What becomes of everything that comes to a gate: one journey for all listeners.
 pub(super) type Verdicts = BTreeMap<(usize, usize, Question), Rc<Judged>>;
 
-struct Asking<'a, 'w, 'v> {
-    world: &'w World<'a>,
-    judged: &'v mut Verdicts,
+pub(super) struct Asking<'a, 'w, 'v> {
+    pub(super) world: &'w World<'a>,
+    pub(super) judged: &'v mut Verdicts,
 }
 
 impl Asking<'_, '_, '_> {
-    fn ask(&mut self, netns: usize, gate: usize, question: Question) -> Rc<Judged> {
+    pub(super) fn ask(&mut self, netns: usize, gate: usize, question: Question) -> Rc<Judged> {
         let world = self.world;
         let judged = self.judged.entry((netns, gate, question));
         Rc::clone(judged.or_insert_with(|| Rc::new(judge(world, netns, gate, question))))
@@ -366,9 +372,20 @@ impl Shape {
             }
             gather(&mut products, id, host, through);
         }
+        Self::made_of(products, filtered)
+    }
+
+    fn made_of(products: Vec<Product>, filtered: Option<NamespaceId>) -> Self {
         let reach = products.iter().map(|each| each.reach).max().unwrap_or(Reach::None);
         let certain = products.iter().all(|each| each.verdict == Verdict::Accept);
         Self { products, reach, certain, filtered }
+    }
+
+    /// Of ways that somebody else found, by the namespaces that they begin in.
+    pub(super) fn of<'p>(ways: impl Iterator<Item = (NamespaceId, &'p Place, Vec<Way>)>) -> Self {
+        let mut products = Vec::new();
+        ways.for_each(|(netns, place, ways)| gather(&mut products, netns, place, ways));
+        Self::made_of(products, None)
     }
 
     /// In a namespace that could not be looked into, a loopback bind still tells its class.

@@ -3,16 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use super::expose::{Reasons, Receives, Shape, Verdicts, receives};
-use super::journey::World;
+use super::arrive::{Door, sendable};
+use super::expose::{Asking as Asker, Reasons, Receives, Shape, Verdicts, receives};
 use super::place::{Place, Side};
+use super::publish::{self, Key};
 use super::quote;
 use super::region::{Block, Region};
 use super::ways::{Bind, Bound, Reason};
+use super::world::World;
 use crate::model::ranges::{Family, Ranges};
 use crate::model::{
-    AddrRange, Answer, Asked, Asking, Closer, Closing, Entry, Exposure, Inquiry, NamespaceId, Path,
-    PortRange, Reach, Refusal, Snapshot, SocketIndex, Text, Upstream, Verdict,
+    AddrRange, Answer, Asked, Asking, Closer, Closing, Endpoint, Entry, Exposure, Inquiry, NamespaceId, Path,
+    PortRange, Reach, Refusal, Snapshot, Socket, SocketIndex, State, Text, Upstream, Verdict,
 };
 
 /// So many rules of one socket are tried without.
@@ -44,13 +46,10 @@ pub fn inquire(
     let mut found: Vec<Inquiry> = sockets
         .iter()
         .enumerate()
-        .map(|(number, &index)| match receives(&inquirer.snapshot.sockets[index.0 as usize]) {
-            Receives::Network(bind, port) if number < MOST_SOCKETS => {
-                inquirer.about(index, bind, port, asking)
-            }
-            Receives::Network(..) | Receives::Nothing | Receives::Locally(_) | Receives::Untold => {
-                Inquiry::default()
-            }
+        .map(|(number, &index)| (number, Subject::of(&inquirer.snapshot.sockets[index.0 as usize])))
+        .map(|(number, subject)| match subject {
+            Some(subject) if number < MOST_SOCKETS => inquirer.about(&subject, asking),
+            Some(_) | None => Inquiry::default(),
         })
         .collect();
     let Inquirer { places, reasons, .. } = inquirer;
@@ -98,56 +97,126 @@ struct Inquirer<'s> {
     reasons: Reasons,
 }
 
+/// What is inquired into.
+enum Subject {
+    Socket(NamespaceId, Bind, Option<u16>),
+    Published(Key),
+}
+
+impl Subject {
+    fn of(socket: &Socket) -> Option<Self> {
+        match (receives(socket), &socket.local) {
+            (Receives::Network(bind, port), _) => Some(Self::Socket(socket.netns, bind, port)),
+            (_, Endpoint::Inet(address, port)) if socket.state == State::Published => {
+                let (netns, protocol) = (socket.netns, socket.protocol);
+                Some(Self::Published(Key { netns, protocol, address: *address, port: *port }))
+            }
+            (Receives::Nothing | Receives::Locally(_) | Receives::Untold, _) => None,
+        }
+    }
+
+    fn port(&self) -> Option<u16> {
+        match self {
+            Self::Socket(_, _, port) => *port,
+            Self::Published(key) => Some(key.port),
+        }
+    }
+}
+
 impl Inquirer<'_> {
-    fn about(
-        &mut self,
-        index: SocketIndex,
-        bind: Bind,
-        port: Option<u16>,
-        asking: Option<&Asking>,
-    ) -> Inquiry {
-        let netns = self.snapshot.sockets[index.0 as usize].netns;
-        let shape = Shape::new(&World::new(&self.places), netns, &bind, port, &mut self.judged);
-        let now = shape.exposure(port, &mut self.reasons);
-        let free = Shape::new(&World::new(&self.open), netns, &bind, port, &mut Verdicts::default());
-        let free = free.exposure(port, &mut Reasons::default());
-        let refused = self.refused(&now, &free, port);
+    fn about(&mut self, subject: &Subject, asking: Option<&Asking>) -> Inquiry {
+        let port = subject.port();
+        let (now, refused, reasons) = match subject {
+            Subject::Socket(netns, bind, _) => {
+                let shape = Shape::new(&World::new(&self.places), *netns, bind, port, &mut self.judged);
+                let now = shape.exposure(port, &mut self.reasons);
+                let free = Shape::new(&World::new(&self.open), *netns, bind, port, &mut Verdicts::default());
+                let free = free.exposure(port, &mut Reasons::default());
+                let refused = self.refused(&now, &free, (port, bind.protocol));
+                (now, refused, shape.reasons())
+            }
+            Subject::Published(key) => {
+                let world = World::new(&self.places);
+                let mut asking = Asker { world: &world, judged: &mut self.judged };
+                let row = publish::row(&mut asking, self.snapshot, key);
+                let Some(row) = row else { return Inquiry::default() };
+                let now = row.shape.exposure(port, &mut self.reasons);
+                let refused = self.kept_out(&now, key, &row.sent);
+                (now, refused, row.shape.reasons())
+            }
+        };
         let asked = asking.map(|asking| asked(asking, &now, &refused));
         let closing = match asking {
-            None => self.closing(netns, &bind, port, &now, &shape.reasons()),
+            None => self.closing(subject, &now, &reasons),
             Some(_) => Vec::new(),
         };
         Inquiry { refused, closing, asked }
     }
 
     /// What is in `free` and in no path of `now`, with the rule that met it first.
-    fn refused(&mut self, now: &Exposure, free: &Exposure, port: Option<u16>) -> Vec<Refusal> {
-        let mut rows: Vec<(Option<Reason>, Entry, Family, [Ranges; 2])> = Vec::new();
+    fn refused(
+        &mut self,
+        now: &Exposure,
+        free: &Exposure,
+        (port, protocol): (Option<u16>, Option<u8>),
+    ) -> Vec<Refusal> {
+        let mut rows: Vec<Row> = Vec::new();
         for path in &free.paths {
             let Some(family) = family_of(path) else { continue };
             for interface in &path.entry.interfaces {
-                let same = |other: &&Path| {
-                    other.entry.netns == path.entry.netns && other.entry.interfaces.contains(interface)
-                };
-                let mut left = Region(vec![block(path, family, port)]);
-                for other in now.paths.iter().filter(same).filter(|other| family_of(other) == Some(family)) {
-                    left = left.minus_block(&block(other, family, port));
-                }
+                let whole = Region(vec![block(path, family, port)]);
+                let left = left_of(whole, now, (path.entry.netns, interface, family), port);
                 for (reason, Block([sources, destinations, _])) in
-                    self.attributed(path.entry.netns, interface, family, left.disjoint())
+                    self.attributed(path.entry.netns, interface, (family, protocol), left)
                 {
                     let entry = Entry { netns: path.entry.netns, interfaces: vec![interface.clone()] };
                     rows.push((reason, entry, family, [sources, destinations]));
                 }
             }
         }
+        let ports = port.map(|port| vec![PortRange { first: port, last: port }]);
+        self.refusals(rows, ports.as_deref())
+    }
+
+    /// What was sent to a published port and dropped on its way.
+    fn kept_out(
+        &mut self,
+        now: &Exposure,
+        key: &Key,
+        sent: &BTreeMap<publish::Gate, Region>,
+    ) -> Vec<Refusal> {
+        let mut rows: Vec<Row> = Vec::new();
+        let mut ports = Ranges::default();
+        for ((netns, gate, family), region) in sent {
+            let Some(place) = self.places.get(*netns).and_then(Option::as_ref) else { continue };
+            let door = Door { netns: *netns, place, gate: *gate, family: *family };
+            let (protocol, transport) = publish::spoken(key.protocol);
+            let region = region.and(&sendable(&door, transport));
+            ports = region.0.iter().fold(ports, |sum, block| sum.union(&block.0[2]));
+            let netns = NamespaceId(u32::try_from(*netns).unwrap_or(u32::MAX));
+            let interface = place.gates[*gate].name.clone();
+            let left = left_of(region, now, (netns, &interface, *family), None);
+            for (reason, Block([sources, destinations, _])) in
+                self.attributed(netns, &interface, (*family, Some(protocol)), left)
+            {
+                // What nobody drops is refused because nobody listens.
+                if reason.is_some() {
+                    let entry = Entry { netns, interfaces: vec![interface.clone()] };
+                    rows.push((reason, entry, *family, [sources, destinations]));
+                }
+            }
+        }
+        self.refusals(rows, Some(&ports.ports()))
+    }
+
+    fn refusals(&mut self, rows: Vec<Row>, ports: Option<&[PortRange]>) -> Vec<Refusal> {
         let mut found: Vec<Refusal> = Vec::new();
         for (reason, entry, family, [sources, destinations]) in joined(rows) {
             let because = reason.iter().map(|reason| self.reasons.index(reason)).collect();
             found.push(Refusal {
                 entry,
                 destinations: family.addresses(&destinations),
-                ports: port.map(|port| vec![PortRange { first: port, last: port }]),
+                ports: ports.map(<[PortRange]>::to_vec),
                 sources: family.addresses(&sources),
                 because,
             });
@@ -160,14 +229,15 @@ impl Inquirer<'_> {
         &self,
         netns: NamespaceId,
         interface: &Text,
-        family: Family,
+        (family, protocol): (Family, Option<u8>),
         mut left: Region,
     ) -> Vec<(Option<Reason>, Block)> {
         let mut found = Vec::new();
         let place = self.places.get(netns.0 as usize).and_then(Option::as_ref);
         let gate = place.and_then(|place| place.gates.iter().position(|gate| gate.name == *interface));
         let judged = self.judged.iter().filter(|((at, number, question), _)| {
-            *at == netns.0 as usize && Some(*number) == gate && question.family == family
+            let asked = (question.family, question.protocol) == (family, protocol);
+            *at == netns.0 as usize && Some(*number) == gate && asked
         });
         for decision in judged.flat_map(|(_, judged)| &judged.decisions).filter(|each| !each.accepts) {
             if left.is_empty() {
@@ -192,48 +262,47 @@ impl Inquirer<'_> {
 
     /// Each rule that lets somebody from outside in is taken away and everything judged again; so is a
     /// bind to loopback.
-    fn closing(
-        &mut self,
-        netns: NamespaceId,
-        bind: &Bind,
-        port: Option<u16>,
-        now: &Exposure,
-        reasons: &[Reason],
-    ) -> Vec<Closing> {
+    fn closing(&mut self, subject: &Subject, now: &Exposure, reasons: &[Reason]) -> Vec<Closing> {
         if self.outside(now).is_empty() {
             return Vec::new();
         }
         let mut found = Vec::new();
         let tried: Vec<Reason> = reasons.iter().take(MOST_TRIED).cloned().collect();
         for reason in &tried {
-            let then = self.without(std::slice::from_ref(reason), netns, bind, port);
+            let then = self.without(std::slice::from_ref(reason), subject);
             let by = if reason.1.handle.is_some() { Closer::Absent } else { Closer::Policy };
             found.extend(self.compared(now, &then, by, std::slice::from_ref(reason)));
         }
         if tried.len() > 1 && !found.iter().any(|each| each.closes) {
             let rules: Vec<Reason> =
                 tried.iter().filter(|(_, decider)| decider.handle.is_some()).cloned().collect();
-            let then = self.without(&rules, netns, bind, port);
+            let then = self.without(&rules, subject);
             let all = self.compared(now, &then, Closer::Absent, &rules);
             found.extend(all.filter(|each| each.closes && rules.len() > 1));
         }
-        let then = {
-            let near = on_loopback(bind);
-            let shape = Shape::new(&World::new(&self.places), netns, &near, port, &mut Verdicts::default());
-            shape.exposure(port, &mut Reasons::default())
-        };
-        found.extend(self.compared(now, &then, Closer::Loopback, &[]));
+        if let Subject::Socket(netns, bind, port) = subject {
+            let then = self.then(&Subject::Socket(*netns, on_loopback(bind), *port));
+            found.extend(self.compared(now, &then, Closer::Loopback, &[]));
+        }
         found
     }
 
+    /// Who could reach it with the rules as they are in `places`.
+    fn then(&self, subject: &Subject) -> Exposure {
+        let (world, mut judged) = (World::new(&self.places), Verdicts::default());
+        let shape = match subject {
+            Subject::Socket(netns, bind, port) => Shape::new(&world, *netns, bind, *port, &mut judged),
+            Subject::Published(key) => {
+                let mut asking = Asker { world: &world, judged: &mut judged };
+                let row = publish::row(&mut asking, self.snapshot, key);
+                row.map_or_else(|| Shape::of(std::iter::empty()), |row| row.shape)
+            }
+        };
+        shape.exposure(subject.port(), &mut Reasons::default())
+    }
+
     /// Who could reach it if these rules were not there, and these policies dropped.
-    fn without(
-        &mut self,
-        reasons: &[Reason],
-        netns: NamespaceId,
-        bind: &Bind,
-        port: Option<u16>,
-    ) -> Exposure {
+    fn without(&mut self, reasons: &[Reason], subject: &Subject) -> Exposure {
         let mut kept = Vec::new();
         for (at, decider) in reasons {
             let place = self.places.get_mut(at.0 as usize).and_then(Option::as_mut);
@@ -247,8 +316,7 @@ impl Inquirer<'_> {
                 (None, None) => {}
             }
         }
-        let shape = Shape::new(&World::new(&self.places), netns, bind, port, &mut Verdicts::default());
-        let then = shape.exposure(port, &mut Reasons::default());
+        let then = self.then(subject);
         // Backwards, so that the first copy of a namespace's rules is the last to come back.
         for (at, rules) in kept.into_iter().rev() {
             if let Some(place) = self.places.get_mut(at.0 as usize).and_then(Option::as_mut) {
@@ -329,6 +397,20 @@ fn block(path: &Path, family: Family, port: Option<u16>) -> Block {
     };
     let ports = mine.and(&Ranges::new(vec![port]));
     Block([family.pick(&path.sources), family.pick(&path.destinations), ports])
+}
+
+/// What of a region comes in by no path at that gate.
+fn left_of(
+    mut left: Region,
+    now: &Exposure,
+    (netns, interface, family): (NamespaceId, &Text, Family),
+    port: Option<u16>,
+) -> Region {
+    let same = |path: &&Path| path.entry.netns == netns && path.entry.interfaces.contains(interface);
+    for other in now.paths.iter().filter(same).filter(|other| family_of(other) == Some(family)) {
+        left = left.minus_block(&block(other, family, port));
+    }
+    left.disjoint()
 }
 
 type Row = (Option<Reason>, Entry, Family, [Ranges; 2]);

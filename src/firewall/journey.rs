@@ -1,12 +1,14 @@
 //! The way of new packets from a gate to sockets: through the hooks of the namespace they come into,
 //! translated or not, on through virtual cables into others, and the answer's way back.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::evaluate::{Decision, Exit, Packet, Question, State, Station, Stream, Tracked, Walk};
+use super::evaluate::{Decision, Exit, Packet, Publication, Question, State, Station, Stream, Tracked, Walk};
 use super::place::{Gate, Place, Side as GateSide};
 use super::region::{Block, Region, Side};
 use super::ruleset::{Hook, Ruleset, TableFamily};
+use super::world::World;
 use crate::model::classes::Classes;
 use crate::model::ranges::{Family, Ranges};
 
@@ -14,74 +16,6 @@ use crate::model::ranges::{Family, Ranges};
 const MOST_HOPS: usize = 4;
 /// More pieces than this, and nothing is said any more.
 const MOST_BLOCKS: usize = 8_000;
-
-/// All namespaces, and what joins them.
-#[derive(Debug)]
-pub(crate) struct World<'a> {
-    pub(crate) places: &'a [Option<Place>],
-    /// Of each namespace, the cables that lead out of it.
-    cables: Vec<Vec<Cable>>,
-}
-
-/// From a gate here, by a pair of virtual interfaces or a bridge of such, to one elsewhere.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Cable {
-    gate: usize,
-    netns: usize,
-    far: usize,
-}
-
-impl<'a> World<'a> {
-    pub(crate) fn new(places: &'a [Option<Place>]) -> Self {
-        let cables = places.iter().enumerate().map(|(number, place)| match place {
-            Some(place) => cables(places, number, place),
-            None => Vec::new(),
-        });
-        Self { cables: cables.collect(), places }
-    }
-
-    /// Whether packets that come into a namespace may go on to another.
-    pub(crate) fn leads(&self, from: usize, to: usize) -> bool {
-        let (mut seen, mut next) = (vec![from], vec![from]);
-        while let Some(netns) = next.pop() {
-            for cable in &self.cables[netns] {
-                if cable.netns == to {
-                    return true;
-                }
-                if !seen.contains(&cable.netns) {
-                    seen.push(cable.netns);
-                    next.push(cable.netns);
-                }
-            }
-        }
-        false
-    }
-}
-
-/// The ends of a pair know each other by their numbers (`IFLA_LINK`).
-fn cables(places: &[Option<Place>], number: usize, place: &Place) -> Vec<Cable> {
-    let mut found = Vec::new();
-    for (gate, near) in place.gates.iter().enumerate() {
-        // The ends of cables that are plugged in here: the gate itself, or the ports of a bridge.
-        let ends: Vec<(u32, u32)> = if near.veth {
-            near.link.map(|link| (near.index, link)).into_iter().collect()
-        } else if near.bridge {
-            let ports = place.ports.iter().filter(|port| port.master == near.index);
-            ports.map(|port| (port.index, port.link)).collect()
-        } else {
-            continue;
-        };
-        for (netns, other) in places.iter().enumerate() {
-            let Some(other) = other.as_ref().filter(|_| netns != number) else { continue };
-            for (far, end) in other.gates.iter().enumerate().filter(|(_, gate)| gate.veth) {
-                if ends.iter().any(|(index, link)| end.link == Some(*index) && *link == end.index) {
-                    found.push(Cable { gate, netns, far });
-                }
-            }
-        }
-    }
-    found
-}
 
 /// What becomes of everything that comes to a gate.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +30,8 @@ pub(crate) struct Judged {
     pub(crate) arrivals: Vec<Arrival>,
     /// May be sent on to where no namespace of this computer is, translated.
     pub(crate) gone: Vec<(Rc<State>, Region)>,
+    /// Was sent on to another address or port, whatever became of it then.
+    pub(crate) published: BTreeMap<Rc<Publication>, Region>,
     /// Who decided so, in the order in which packets meet them.
     pub(crate) decisions: Vec<Decision>,
     /// Too much of it to say anything; then all of it may be either.
@@ -251,6 +187,7 @@ impl<'a> Journey<'a, '_> {
         let Some(place) = self.place(netns) else { return };
         let local = &place.local[self.question.family as usize];
         for (state, region) in stream.0 {
+            let state = self.published(netns, state, &region);
             match &state.now[Side::Destination as usize] {
                 None => {
                     if hops.is_empty() {
@@ -268,6 +205,16 @@ impl<'a> Journey<'a, '_> {
                 }
             }
         }
+    }
+
+    /// Notes that packets are sent on to another place than they came for.
+    fn published(&mut self, netns: usize, state: Rc<State>, region: &Region) -> Rc<State> {
+        let Some(publication) = state.publication(netns) else { return state };
+        let publication = Rc::new(publication);
+        self.found.published.entry(Rc::clone(&publication)).or_default().add(region.clone());
+        let mut state = State::clone(&state);
+        state.published.push(publication);
+        Rc::new(state)
     }
 
     /// What a program here sends on a network and gets back from there, or to itself: all hooks of the
@@ -315,7 +262,7 @@ impl<'a> Journey<'a, '_> {
         let fresh = || Rc::new(State::new([None, None, None]));
         let mut parts = vec![(self.exit(netns, gate), all.and(&here))];
         let mut told = local.union(&many);
-        for cable in &self.world.cables[netns] {
+        for cable in self.world.cables(netns) {
             let Some(inner) = self.place(cable.netns) else { continue };
             let behind = behind(place, inner, cable.gate, family).minus(&told);
             told = told.union(&behind);
@@ -329,6 +276,7 @@ impl<'a> Journey<'a, '_> {
             let station = Station { hook: Hook::Output, packet: Packet::First, entry: None, exit, own: true };
             let passed = self.pass(netns, station, Stream::one(fresh(), region));
             for (state, region) in passed.0 {
+                let state = self.published(netns, state, &region);
                 let loopback = matches!(exit, Exit::Gate(exit) if exit.side == GateSide::Loopback);
                 let (stays, goes) = match &state.now[Side::Destination as usize] {
                     None => (loopback, !loopback),
@@ -398,7 +346,7 @@ impl<'a> Journey<'a, '_> {
             return;
         }
         let mut told = Ranges::default();
-        for cable in &self.world.cables[netns] {
+        for cable in self.world.cables(netns) {
             let Some(inner) = self.place(cable.netns) else { continue };
             let reachable = behind(place, inner, cable.gate, family);
             let part = match target {

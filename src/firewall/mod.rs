@@ -11,6 +11,7 @@ mod inquiry;
 mod journey;
 mod netlink;
 mod place;
+mod publish;
 mod quote;
 mod read;
 mod region;
@@ -19,6 +20,7 @@ pub mod suggest;
 #[cfg(test)]
 mod tests;
 mod ways;
+mod world;
 
 pub use ask::ask;
 pub use expose::expose;

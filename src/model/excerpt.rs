@@ -19,6 +19,9 @@ impl Snapshot {
             if let Some(peer) = self.sockets[at.0 as usize].peer {
                 take(peer, &mut numbers, &mut order);
             }
+            for socket in self.observe(*at).targets().iter().filter_map(|target| target.socket) {
+                take(socket, &mut numbers, &mut order);
+            }
         }
         let mut part = Self {
             taken_at: self.taken_at,
@@ -42,6 +45,11 @@ impl Snapshot {
             }
             socket.holders = Span { start, len: number(part.holders.len()) - start };
             socket.peer = socket.peer.and_then(|peer| numbers.get(&peer).copied());
+            for target in socket.published.iter_mut().flat_map(|published| &mut published.targets) {
+                target.socket = target.socket.and_then(|other| numbers.get(&other).copied());
+                target.netns =
+                    target.netns.map(|netns| self.adopt_namespace(netns, &mut part, &mut namespaces));
+            }
             socket.user = socket.user.and_then(|user| {
                 let name = self.users.get(user as usize)?;
                 Some(*users.entry(user).or_insert_with(|| {

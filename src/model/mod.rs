@@ -11,6 +11,7 @@ mod fact;
 mod inquiry;
 mod problem;
 mod process;
+mod published;
 pub(crate) mod ranges;
 #[doc(hidden)]
 pub mod sample;
@@ -28,6 +29,7 @@ pub use fact::Fact;
 pub use inquiry::{Answer, Asked, Asking, Closer, Closing, Inquiry, Refusal};
 pub use problem::Problem;
 pub use process::{Ancestor, ExeState, Holder, How, Process, ProcessId, Stdio};
+pub use published::{Published, PublishedTarget};
 pub use snapshot::{Gap, GapId, Observation, Owner, Snapshot, Wants};
 pub use socket::{
     Activation, Endpoint, OwnerGap, Protocol, Role, Socket, SocketIndex, SocketType, Span, State,

@@ -121,6 +121,7 @@ impl Sample {
             queues: (0, if state == State::Listen { 128 } else { 0 }),
             filtered: None,
             file: None,
+            published: None,
         });
         self.snapshot.sockets.last_mut().expect("just pushed")
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Access, Exposure, NamespaceId, Text};
+use super::{Access, Exposure, NamespaceId, Published, Text};
 
 /// Index into `Snapshot::sockets`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -284,12 +284,16 @@ pub struct Socket {
     pub filtered: Option<bool>,
     /// UNIX sockets: device and inode of the file it is bound to (`UNIX_DIAG_VFS`).
     pub file: Option<(u32, u32)>,
+    /// Where address translation leads what comes to a published port. Follows from the rest of a
+    /// snapshot, so a file does not keep it.
+    #[serde(skip)]
+    pub published: Option<Box<Published>>,
 }
 
 impl Socket {
     /// Whether it may be bound to an interface that nobody told: only socket diagnostics tell it,
     /// and they come with a cookie.
     pub fn interface_unread(&self) -> bool {
-        self.interface == 0 && self.cookie == 0
+        self.interface == 0 && self.cookie == 0 && self.state != State::Published
     }
 }

@@ -224,6 +224,13 @@ pub(crate) fn peer(out: &mut String, each: &Observation<'_>) {
             let other = each.snapshot.observe(other);
             local(out, &other);
         }
+        (Endpoint::None, None) if socket.state == State::Published => match each.targets() {
+            [] => out.push_str("*:*"),
+            [first, rest @ ..] => {
+                put(out, first);
+                out.push_str(if rest.iter().all(|each| each.address == first.address) { "" } else { ",.." });
+            }
+        },
         (Endpoint::None, None) => out.push_str(if socket.protocol.is_ip() { "*:*" } else { "*" }),
         (remote, _) => plain(out, remote),
     }
@@ -385,6 +392,9 @@ pub(crate) fn who_briefly(each: &Observation<'_>) -> String {
 
 /// `nginx (pid 12)`, `redis-server (pid 9) and 2 more`, or why nobody is named.
 pub(crate) fn who(each: &Observation<'_>) -> String {
+    if each.socket.state == State::Published {
+        return super::targets::sent_on(each);
+    }
     let mut owners = each.owners();
     let Some(first) = owners.next() else {
         return match each.socket.owner_gap {

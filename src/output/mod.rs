@@ -14,6 +14,7 @@ mod junit;
 mod markdown;
 mod problems;
 mod sarif;
+mod targets;
 mod view;
 
 use std::io::{self, Write};

@@ -141,7 +141,10 @@ pub(super) fn message(observation: Observation<'_>, owner: Option<Owner<'_>>) ->
             let verb = if socket.role == Role::Listener { "listens on" } else { "receives on" };
             format!("{who} {verb} {local} ({protocol}){reached}")
         }
-        Role::Published => format!("port {local} ({protocol}) is published by address translation{reached}"),
+        Role::Published => {
+            let to = observation.targets().first().map_or_else(String::new, |first| format!(" to {first}"));
+            format!("port {local} ({protocol}) is published by address translation{to}{reached}")
+        }
         Role::Inbound => format!("{who} holds a {protocol} connection from {remote} to {local}"),
         Role::Outbound => format!("{who} holds a {protocol} connection to {remote}"),
         Role::Peer if !remote.is_empty() => format!("{who} is connected to {remote} ({protocol}){reached}"),

@@ -543,6 +543,7 @@ impl<'r> Builder<'r> {
             queues: (0, 0),
             filtered: self.flag(fields, "filtered"),
             file: None,
+            published: None,
         };
         self.ephemeral(fields, &socket);
         self.snapshot.sockets.push(socket);

@@ -43,7 +43,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::finding::{Hit, Severity, Undecided};
-use crate::model::{Observation, Snapshot};
+use crate::model::{Observation, Published, Snapshot};
 
 use condition::Cond;
 use index::{Found, Index};
@@ -146,6 +146,10 @@ impl<'r> Guesses<'r> {
     fn add(&mut self, rule: &'r Rule, said: Said<'r>, observation: Observation<'_>) {
         if !said.guess {
             return self.sure.push((rule, said));
+        }
+        // Where a published port leads to programs that were found, nobody has to guess by the port.
+        if observation.socket.published.as_deref().is_some_and(Published::is_told_elsewhere) {
+            return;
         }
         let reach = observation.socket.exposure.as_ref().map(|exposure| exposure.reach);
         let severity = said.severity(reach);

@@ -25,6 +25,8 @@ mod enrich;
 #[cfg(target_os = "linux")]
 mod lab;
 #[cfg(target_os = "linux")]
+mod published;
+#[cfg(target_os = "linux")]
 mod quoted;
 #[cfg(target_os = "linux")]
 mod reach;
@@ -52,6 +54,7 @@ fn main() -> std::process::ExitCode {
         churn::makers(),
         enrich::makers(),
         whys::makers(),
+        published::makers(),
         shapes::makers(),
         watch::makers(),
         // one line a module
@@ -74,6 +77,7 @@ fn main() -> std::process::ExitCode {
         ruled_xt::trials(),
         suggest::trials(),
         whys::trials(),
+        published::trials(),
         enrich::trials(),
         shapes::trials(),
         watch::trials(),

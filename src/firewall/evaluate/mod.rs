@@ -17,7 +17,7 @@ use std::rc::Rc;
 use self::condition::{Condition, split};
 use self::record::At;
 pub(crate) use self::record::{Decider, Decision, reasons};
-pub(crate) use self::state::{Now, State, Stream, Tracked};
+pub(crate) use self::state::{Now, Publication, State, Stream, Tracked};
 use self::step::{Byte, bytes};
 use super::place::{Gate, Place};
 use super::region::Region;

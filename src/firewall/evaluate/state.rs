@@ -34,6 +34,18 @@ pub(crate) struct State {
     pub(crate) zoned: bool,
     /// Address and port of the transparent socket that a rule hands the packet to.
     pub(crate) proxy: Option<[Now; 2]>,
+    /// The translations that brought it here, over all namespaces.
+    pub(crate) published: Vec<Rc<Publication>>,
+}
+
+/// What was sent to some address and port is sent on to another. `None`: as it came.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Publication {
+    /// Index of the namespace that translates.
+    pub(crate) netns: usize,
+    /// Destination and port with which packets came there; `None` as the sender wrote them.
+    pub(crate) came: [Now; 2],
+    pub(crate) to: [Now; 2],
 }
 
 impl State {
@@ -48,12 +60,20 @@ impl State {
             tracked: Tracked::Yes,
             zoned: false,
             proxy: None,
+            published: Vec::new(),
         }
     }
 
     /// Of the same flow in the next namespace: marks do not leave one (`skb_scrub_packet`).
     pub(crate) fn next(&self) -> Self {
-        Self::new(self.now.clone())
+        Self { published: self.published.clone(), ..Self::new(self.now.clone()) }
+    }
+
+    /// What translation has done in this namespace to where the packet goes.
+    pub(crate) fn publication(&self, netns: usize) -> Option<Publication> {
+        let [_, destination, port] = self.now.clone();
+        let [_, came, asked] = self.came.clone();
+        self.moved.then_some(Publication { netns, came: [came, asked], to: [destination, port] })
     }
 }
 

@@ -10,8 +10,9 @@ use serde::ser::{SerializeMap as _, SerializeSeq as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
 
 use crate::model::{
-    Access, Activation, Ancestor, Container, Endpoint, Exposure, Hex, Holder, How, Namespace, Observation,
-    Owner, Path, Protocol, Snapshot, Socket, SocketIndex, Text, Users,
+    Access, Activation, AddrRange, Ancestor, Container, Endpoint, Exposure, Hex, Holder, How, Namespace,
+    Observation, Owner, Path, Protocol, Published, PublishedTarget, Snapshot, Socket, SocketIndex, State,
+    Text, Users,
 };
 
 /// A string where the bytes are UTF-8; else with U+FFFD where they are not, and the object that
@@ -179,7 +180,10 @@ impl Serialize for SocketV1<'_> {
         object.serialize_field("recv_q", &socket.queues.0)?;
         object.serialize_field("send_q", &socket.queues.1)?;
         object.serialize_field("filtered", &socket.filtered)?;
-        object.serialize_field("published", &())?;
+        object.serialize_field(
+            "published",
+            &socket.published.as_deref().map(|published| PublishedV1(self, published)),
+        )?;
         let exposure = socket.exposure.as_deref();
         object.serialize_field("exposure", &exposure.map(|exposure| ExposureV1(each.snapshot, exposure)))?;
         let mut raw = Raw::of([("interface", interface), ("user", each.user())]);
@@ -217,8 +221,11 @@ impl Serialize for EndpointV1<'_> {
         match self.end {
             Endpoint::None => serializer.serialize_none(),
             Endpoint::Inet(address, port) => {
-                // A raw socket has no port; the kernel's field holds its protocol.
-                let port = (self.each.socket.protocol != Protocol::Raw).then_some(*port);
+                // A raw socket has no port; the kernel's field holds its protocol. A published port
+                // that stands for many is none of them.
+                let socket = self.each.socket;
+                let many = socket.state == State::Published && *port == 0;
+                let port = (socket.protocol != Protocol::Raw && !many).then_some(*port);
                 inet(serializer, *address, port)
             }
             Endpoint::UnixPath(path) => unix(serializer, path, false),
@@ -255,6 +262,34 @@ fn unix<S: Serializer>(serializer: S, name: &Text, is_abstract: bool) -> Result<
     object.serialize_field("abstract", &is_abstract)?;
     Raw::of([("path", Some(name))]).write(&mut object)?;
     object.end()
+}
+
+struct PublishedV1<'s>(&'s SocketV1<'s>, &'s Published);
+
+impl Serialize for PublishedV1<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(of, published) = self;
+        let mut object = serializer.serialize_struct("published", 1)?;
+        object.serialize_field("targets", &Each(&published.targets, |target| TargetV1(of, target)))?;
+        object.end()
+    }
+}
+
+struct TargetV1<'s>(&'s SocketV1<'s>, &'s PublishedTarget);
+
+impl Serialize for TargetV1<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(SocketV1 { ids, each }, target) = self;
+        let mut object = serializer.serialize_struct("target", 4)?;
+        object.serialize_field("netns", &target.netns.map(|netns| each.snapshot.namespace(netns).inode))?;
+        match target.address {
+            AddrRange { first, last } if first == last => object.serialize_field("address", &first)?,
+            range => object.serialize_field("address", &Shown(range))?,
+        }
+        object.serialize_field("port", &PortV1(&target.ports))?;
+        object.serialize_field("socket", &target.socket.map(|socket| Shown(ids.of(socket))))?;
+        object.end()
+    }
 }
 
 struct AccessV1<'s>(&'s Access);
