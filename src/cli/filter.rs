@@ -121,6 +121,10 @@ impl Filter {
     pub(crate) fn needs(&self, wants: &mut Wants) {
         for word in &self.words {
             word.key.needs(wants);
+            // Only who judges the packet filter knows of published ports.
+            let published = matches!(&word.test, Test::Glob(name) if glob(name, b"published"));
+            let told = matches!(word.key, Key::State | Key::Role);
+            wants.places |= told && published != word.negated;
         }
     }
 
@@ -229,9 +233,16 @@ impl Key {
                 (wants.owners, wants.processes) = (true, true);
             }
             Self::Package => (wants.owners, wants.processes, wants.packages) = (true, true, true),
-            // Only who judges the packet filter knows of published ports.
-            Self::Reach | Self::Interface | Self::State | Self::Role => wants.places = true,
-            Self::Proto | Self::Port | Self::Rport | Self::Addr | Self::Raddr | Self::Path | Self::Netns => {}
+            Self::Reach | Self::Interface => wants.places = true,
+            Self::Proto
+            | Self::Port
+            | Self::Rport
+            | Self::Addr
+            | Self::Raddr
+            | Self::Path
+            | Self::State
+            | Self::Role
+            | Self::Netns => {}
         }
     }
 
@@ -593,5 +604,10 @@ mod tests {
         assert_eq!(wants, Wants::NOTHING);
         filter("process:sshd").needs(&mut wants);
         assert!(wants.owners && !wants.processes && !wants.places);
+        for (words, needed) in [("state:pub*", true), ("role:published", true), ("state:listen", false)] {
+            let mut wants = Wants::NOTHING;
+            filter(words).needs(&mut wants);
+            assert_eq!(wants.places, needed, "{words}");
+        }
     }
 }
