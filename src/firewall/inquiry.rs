@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::arrive::{Door, sendable};
+use super::evaluate::{Decision, Deed};
 use super::expose::{Asking as Asker, Reasons, Receives, Shape, Verdicts, receives};
 use super::place::{Place, Side};
 use super::publish::{self, Key};
@@ -239,7 +240,8 @@ impl Inquirer<'_> {
             let asked = (question.family, question.protocol) == (family, protocol);
             *at == netns.0 as usize && Some(*number) == gate && asked
         });
-        for decision in judged.flat_map(|(_, judged)| &judged.decisions).filter(|each| !each.accepts) {
+        let dropped = |each: &&Decision| each.deed == Deed::Drops;
+        for decision in judged.flat_map(|(_, judged)| &judged.decisions).filter(dropped) {
             if left.is_empty() {
                 break;
             }

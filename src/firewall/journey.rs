@@ -190,10 +190,17 @@ impl<'a> Journey<'a, '_> {
             let state = self.published(netns, state, &region);
             match &state.now[Side::Destination as usize] {
                 None => {
+                    // Rules and transparent sockets may take what is for others.
+                    let known = !place.policy && state.proxy.is_none();
+                    let here = to(self.question.family, self.taken(place));
+                    let (taken, passed) = match known {
+                        true => (region.and(&here), region.minus_block(&here)),
+                        false => (region.clone(), region),
+                    };
                     if hops.is_empty() {
-                        self.forward(hops, netns, Some(gate), &state, &region);
+                        self.forward(hops, netns, Some(gate), &state, &passed);
                     }
-                    self.input(hops, netns, gate, false, &state, region);
+                    self.input(hops, netns, gate, false, &state, taken);
                 }
                 Some(to) if to.minus(local).is_empty() => {
                     self.input(hops, netns, gate, false, &state, region)
@@ -215,6 +222,15 @@ impl<'a> Journey<'a, '_> {
         let mut state = State::clone(&state);
         state.published.push(publication);
         Rc::new(state)
+    }
+
+    /// Destinations that are delivered in a namespace: its own, and those of many.
+    fn taken(&self, place: &Place) -> Ranges {
+        let family = self.question.family;
+        let classes = Classes::of(family);
+        [&classes.multicast, &classes.broadcast, &classes.unspecified, &place.broadcast[family as usize]]
+            .into_iter()
+            .fold(place.local[family as usize].clone(), |sum, set| sum.union(set))
     }
 
     /// What a program here sends on a network and gets back from there, or to itself: all hooks of the

@@ -36,6 +36,8 @@ pub(crate) struct Gate {
     pub(crate) side: Side,
     pub(crate) veth: bool,
     pub(crate) bridge: bool,
+    /// Its frames say whom they are for, as those of Ethernet do.
+    pub(crate) framed: bool,
     /// Index of the other end of a virtual cable, in its own namespace.
     pub(crate) link: Option<u32>,
     /// Multicast groups joined here, per family.
@@ -237,6 +239,23 @@ fn gate(each: &Interface, all: &[Interface], own: bool) -> Option<Gate> {
         side: side(each, all, own),
         veth: each.kind == InterfaceKind::Veth,
         bridge: each.kind == InterfaceKind::Bridge,
+        framed: match each.kind {
+            InterfaceKind::Ethernet
+            | InterfaceKind::Veth
+            | InterfaceKind::Bridge
+            | InterfaceKind::Bond
+            | InterfaceKind::Vlan
+            | InterfaceKind::Vxlan
+            | InterfaceKind::Macvlan
+            | InterfaceKind::Tap => true,
+            InterfaceKind::Loopback
+            | InterfaceKind::Dummy
+            | InterfaceKind::Ipvlan
+            | InterfaceKind::Wireguard
+            | InterfaceKind::Tun
+            | InterfaceKind::Tunnel
+            | InterfaceKind::Other => false,
+        },
         link: each.link,
         groups: Family::BOTH.map(group),
     })

@@ -250,10 +250,12 @@ pub(crate) enum Step {
     CtState {
         to: Register,
     },
-    /// Type of the destination (`true`) or source address.
+    /// Type of the destination (`true`) or source address. With `near`, what is told by the
+    /// interface that the packet came in by alone: an address of another one is then not local.
     AddressType {
         to: Register,
         destination: bool,
+        near: bool,
     },
     /// Where a route back to the source leads, in `length` bytes: 0 where there is none (or none by the
     /// interface that the packet came in by), else the index of an interface; in one byte, 1.
@@ -369,8 +371,8 @@ pub(crate) enum Verdict {
 pub(crate) enum Extension {
     /// Source or destination port is in the list (multiport).
     AnyPort { source: bool, destination: bool, ports: Vec<(u16, u16)>, inverted: bool },
-    /// Bit sets of `1 << RTN_…`; 0 asks nothing.
-    AddressType { source: u16, destination: u16, inverted: [bool; 2] },
+    /// Bit sets of `1 << RTN_…`; 0 asks nothing. `near` as in [`Step::AddressType`].
+    AddressType { source: u16, destination: u16, inverted: [bool; 2], near: bool },
     /// Asks for ports of a bridge. What it says of packets that cross none.
     BridgePort { otherwise: bool },
 }

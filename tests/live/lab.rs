@@ -200,7 +200,7 @@ fn forget_namespaces() -> io::Result<()> {
         let place = CString::new(line.split(' ').nth(4).unwrap_or_default())?;
         // SAFETY: a path that outlives the call.
         match check(unsafe { libc::umount2(place.as_ptr(), libc::MNT_DETACH) }) {
-            // A test beside this one has ended, and its namespace with it.
+            // A test beside this one has ended, and its namespace with it; or another mount lies over it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => _ = done?,
         }

@@ -1,16 +1,16 @@
 //! Rulesets of real programs, as recorded in `tests/rulesets`: every answer is compared with what the
 //! kernel did with that packet when the case was recorded. See the README there.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::{Path as FilePath, PathBuf};
 
 use sockwarden::firewall::expose;
-use sockwarden::model::{Endpoint, NamespaceId, Snapshot, Socket, Verdict};
+use sockwarden::model::{Endpoint, NamespaceId, Path, Snapshot, Socket, Verdict};
 use sockwarden::output::read_snapshot;
 
 fn cases() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rulesets");
+    let folder = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("tests/rulesets");
     let all = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut cases: Vec<PathBuf> = all.filter(|path| path.is_dir()).collect();
     cases.sort();
@@ -20,8 +20,9 @@ fn cases() -> Vec<PathBuf> {
 /// What `probes.txt` says.
 #[derive(Default)]
 struct Probes {
-    /// `tcp/22`: verdicts that hang on a rate, a count or chance.
-    doubt: BTreeSet<String>,
+    /// `tcp/22` and words of the rule: verdicts that hang on a rate, a count, chance or what the sender
+    /// chooses.
+    doubt: BTreeMap<String, String>,
     /// Answers that may still be unknown.
     unknown: usize,
     lines: Vec<Line>,
@@ -43,7 +44,10 @@ impl Probes {
         for line in text.lines() {
             let mut words = line.split(' ');
             match words.next()? {
-                "doubt" => found.doubt.extend(words.map(str::to_owned)),
+                "doubt" => {
+                    let port = words.next()?.to_owned();
+                    found.doubt.insert(port, words.collect::<Vec<_>>().join(" "));
+                }
                 "unknown" => found.unknown = words.next()?.parse().ok()?,
                 listener => found.lines.push(Line::read(listener, words)?),
             }
@@ -80,9 +84,9 @@ impl Line {
         snapshot.sockets.iter().find(fits).unwrap_or_else(|| panic!("no {}/{}", self.protocol, self.local))
     }
 
-    fn said(&self, socket: &Socket, source: IpAddr) -> Option<Verdict> {
+    fn said<'s>(&self, socket: &'s Socket, source: IpAddr) -> Option<&'s Path> {
         let (to, port) = (self.to.ip(), self.to.port());
-        let covers = |path: &&sockwarden::model::Path| {
+        let covers = |path: &&Path| {
             let ports = path.ports.as_ref();
             path.entry.netns == NamespaceId(0)
                 && path.entry.interfaces.iter().any(|name| name.as_bytes() == self.entry.as_bytes())
@@ -90,7 +94,7 @@ impl Line {
                 && path.destinations.iter().any(|range| range.contains(to))
                 && ports.is_none_or(|all| all.iter().any(|range| (range.first..=range.last).contains(&port)))
         };
-        socket.exposure.as_ref()?.paths.iter().find(covers).map(|path| path.verdict)
+        socket.exposure.as_ref()?.paths.iter().find(covers)
     }
 }
 
@@ -110,8 +114,14 @@ fn recorded_rulesets_are_judged_as_the_kernel_did() {
             let socket = line.listener(&snapshot);
             for (source, got_in) in &line.sources {
                 all += 1;
-                let said = line.said(socket, *source);
-                let hangs = probes.doubt.contains(&format!("{}/{}", line.protocol, line.to.port()));
+                let path = line.said(socket, *source);
+                let said = path.map(|path| path.verdict);
+                // What the verdict hangs on must be named.
+                let hangs = probes.doubt.get(&format!("{}/{}", line.protocol, line.to.port()));
+                let hangs = hangs.zip(path).is_some_and(|(words, path)| {
+                    let mut named = path.because.iter().map(|index| &snapshot.evidence[*index as usize]);
+                    named.any(|rule| rule.text.to_string().contains(words))
+                });
                 match said {
                     Some(Verdict::Unknown) if hangs => doubtful += 1,
                     Some(Verdict::Unknown) => unknown += 1,

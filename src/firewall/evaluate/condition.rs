@@ -1,8 +1,8 @@
 //! Which packets fulfil a condition on what a register holds.
 
+use super::client::AUTOMATIC;
 use super::step::Byte;
 use super::{Exit, Fate, Walk};
-use crate::firewall::place::of_interface;
 use crate::firewall::region::{Block, Region, Side};
 use crate::firewall::ruleset::{Back, Compare, Extension};
 use crate::model::classes::Classes;
@@ -11,13 +11,6 @@ use crate::model::ranges::{Family, Ranges};
 /// What may stand between the header of IPv6 and that of a transport (RFC 8200 section 4.1): options
 /// by hop, routing, fragment, authentication, for the destination, mobility, HIP, shim6.
 const EXTENSION_HEADERS: [u8; 8] = [0, 43, 44, 51, 60, 135, 139, 140];
-
-/// Types of addresses (`<linux/rtnetlink.h>`).
-const UNICAST: u32 = 1;
-const LOCAL: u32 = 2;
-const BROADCAST: u32 = 3;
-const ANYCAST: u32 = 4;
-const MULTICAST: u32 = 5;
 
 /// Which packets fulfil a condition.
 #[derive(Clone, Debug)]
@@ -41,6 +34,15 @@ pub(super) enum Condition {
 impl Walk<'_> {
     pub(super) fn compare(&self, bytes: &[Byte], how: Compare, value: &[u8]) -> Condition {
         let (zeros, ones) = (vec![0; value.len()], vec![0xff; value.len()]);
+        if let ([Byte::Frame], [kind]) = (bytes, value) {
+            return match how {
+                Compare::Equal => self.framed(*kind, false),
+                Compare::NotEqual => self.framed(*kind, true),
+                Compare::Less | Compare::LessOrEqual | Compare::Greater | Compare::GreaterOrEqual => {
+                    Condition::Maybe
+                }
+            };
+        }
         match how {
             Compare::Equal => self.interval(bytes, value, value),
             Compare::NotEqual => not(self.interval(bytes, value, value)),
@@ -87,7 +89,7 @@ impl Walk<'_> {
     }
 
     /// Nobody outside of `may`, everybody inside of `must`.
-    fn between(&self, side: Side, must: Ranges, may: Ranges) -> Condition {
+    pub(super) fn between(&self, side: Side, must: Ranges, may: Ranges) -> Condition {
         if may.is_empty() {
             return Condition::Never;
         }
@@ -95,18 +97,22 @@ impl Walk<'_> {
         Condition::Within { must: surely, may: Box::new(self.block(side, may)) }
     }
 
-    fn block(&self, side: Side, range: Ranges) -> Block {
+    fn everything(&self) -> Block {
         let all = self.question.family.all();
-        let mut sides = [all.clone(), all, Ranges::new(vec![(0, u16::MAX.into())])];
-        sides[side as usize] = range;
-        Block(sides)
+        Block([all.clone(), all, Ranges::new(vec![(0, u16::MAX.into())])])
+    }
+
+    fn block(&self, side: Side, range: Ranges) -> Block {
+        let mut block = self.everything();
+        block.0[side as usize] = range;
+        block
     }
 
     /// Equality byte by byte: what is known must agree, parts of a side make a prefix of it.
     pub(super) fn equal(&self, bytes: &[Byte], value: &[u8]) -> Condition {
         let mut sure = true;
         let mut prefixes: [Option<(u128, u128)>; 3] = [None; 3]; // mask, value
-        let mut kinds: [Option<[u8; 4]>; 2] = [None; 2];
+        let mut kinds: [Option<([u8; 4], bool)>; 2] = [None; 2];
         let mut way_back = None;
         for (byte, &wanted) in bytes.iter().zip(value) {
             match *byte {
@@ -118,10 +124,12 @@ impl Walk<'_> {
                     return Condition::Never;
                 }
                 Byte::Back(back) => {
-                    let (_, any) = way_back.get_or_insert((back, 0));
+                    let (_, any, width) = way_back.get_or_insert((back, 0, 0));
                     *any |= wanted;
+                    *width += 1;
                 }
-                Byte::Header(_) | Byte::Bits(..) | Byte::Unknown => sure = false,
+                Byte::Frame if bytes.len() == 1 => return self.framed(wanted, false),
+                Byte::Header(_) | Byte::Bits(..) | Byte::Frame | Byte::Unknown => sure = false,
                 Byte::Part(_, _, mask) if wanted & !mask != 0 => return Condition::Never,
                 Byte::Part(side, index, mask) => {
                     let shift = 8 * (self.width(side) - 1 - usize::from(index));
@@ -133,16 +141,18 @@ impl Walk<'_> {
                     *masks |= u128::from(mask) << shift;
                     *values |= u128::from(wanted) << shift;
                 }
-                Byte::Kind(side, index) => {
-                    kinds[side as usize & 1].get_or_insert([0; 4])[usize::from(index)] = wanted;
+                Byte::Kind(side, index, near) => {
+                    let (kind, _) = kinds[side as usize & 1].get_or_insert(([0; 4], near));
+                    kind[usize::from(index)] = wanted;
                 }
             }
         }
         let mut condition = if sure { Condition::Always } else { Condition::Maybe };
-        if let Some((back, any)) = way_back {
+        if let Some((back, any, width)) = way_back {
             let found = self.has_way_back(back);
-            let one = match (any, bytes.len()) {
+            let one = match (any, width) {
                 (0, _) => not(found),
+                // Whether there is one, filled up with zeros.
                 (1, 1) => found,
                 // Which interface it is.
                 _ => Condition::Maybe,
@@ -164,91 +174,12 @@ impl Walk<'_> {
                 };
                 condition = both(condition, self.within(side, range, prefix));
             }
-            if let Some(kind) = kinds.get(side as usize).copied().flatten() {
-                let one = self.kind(side, u32::from_ne_bytes(kind));
+            if let Some((kind, near)) = kinds.get(side as usize).copied().flatten() {
+                let one = self.kind(side, u32::from_ne_bytes(kind), near);
                 condition = both(condition, one);
             }
         }
         condition
-    }
-
-    /// Addresses of a type, as the routing tables have them (`inet_dev_addr_type`,
-    /// `nft_fib6_eval_type`).
-    pub(super) fn kind(&self, side: Side, kind: u32) -> Condition {
-        match self.of_kind(kind) {
-            Some((must, may)) => self.between(side, must, may),
-            None => Condition::Maybe,
-        }
-    }
-
-    /// The type that all these addresses have.
-    pub(super) fn kind_of(&self, set: &Ranges) -> Option<u32> {
-        let surely = |kind: &u32| self.of_kind(*kind).is_some_and(|(must, _)| set.minus(&must).is_empty());
-        (UNICAST..=MULTICAST).find(surely)
-    }
-
-    /// What is of a type, and what may be.
-    fn of_kind(&self, kind: u32) -> Option<(Ranges, Ranges)> {
-        match self.question.family {
-            Family::V4 => self.kind_v4(kind).map(|set| (set.clone(), set)),
-            Family::V6 => self.kind_v6(kind),
-        }
-    }
-
-    fn kind_v4(&self, kind: u32) -> Option<Ranges> {
-        let classes = Classes::of(Family::V4);
-        let local = &self.place.local[Family::V4 as usize];
-        let broad =
-            self.place.broadcast[Family::V4 as usize].union(&classes.broadcast).union(&classes.unspecified);
-        Some(match kind {
-            UNICAST => [local, &broad, &classes.multicast]
-                .into_iter()
-                .fold(Family::V4.all(), |left, set| left.minus(set)),
-            LOCAL => local.minus(&classes.multicast),
-            BROADCAST => broad.minus(local),
-            ANYCAST => Ranges::default(),
-            MULTICAST => classes.multicast.clone(),
-            _ => return None,
-        })
-    }
-
-    /// What no route leads to is of the type "unreachable", and with rules between tables nobody
-    /// can tell. A link-local address is looked up on the interface of the packet: there it is local
-    /// or not; on loopback, and on the way out, it may have any type.
-    fn kind_v6(&self, kind: u32) -> Option<(Ranges, Ranges)> {
-        let classes = Classes::of(Family::V6);
-        let index = Family::V6 as usize;
-        let (local, anycast) = (&self.place.local[index], &self.place.broadcast[index]);
-        let link = &classes.link;
-        let known =
-            self.station.entry.filter(|gate| self.arrives() && !self.station.own && gate.master.is_none());
-        // Local, and may be local.
-        let (here, perhaps) = match known {
-            Some(gate) => {
-                let near = of_interface(&self.place.owned[index], gate.index).and(link);
-                (near.clone(), near)
-            }
-            None => (Ranges::default(), link.clone()),
-        };
-        Some(match kind {
-            UNICAST => {
-                let never = [local, anycast, &classes.multicast, &here];
-                let may = never.into_iter().fold(Family::V6.all(), |left, set| left.minus(set));
-                let may = may.union(&perhaps.minus(&here));
-                let routed =
-                    if self.place.policy { Ranges::default() } else { self.place.answerable[index].clone() };
-                (may.and(&routed).minus(link).minus(&classes.martian).minus(&classes.unspecified), may)
-            }
-            LOCAL => {
-                let plain = local.minus(link).minus(&classes.multicast);
-                (plain.union(&here), plain.union(&perhaps))
-            }
-            ANYCAST => (anycast.minus(link), anycast.union(link)),
-            MULTICAST => (Ranges::default(), classes.multicast.clone()),
-            // Only an IPv4 address can be of this type.
-            BROADCAST => (Ranges::default(), Ranges::default()),
-            _ => return None,
-        })
     }
 
     /// Sources that have such a route back. To an own address there is none.
@@ -276,43 +207,50 @@ impl Walk<'_> {
 
     /// Whether ports of the packet are in a list.
     fn in_ports(&self, list: &[(u16, u16)], source: bool, destination: bool) -> Condition {
-        let ours = self.has_ports() && destination != self.reply() && source == self.reply();
         let list = Ranges::new(list.iter().map(|(first, last)| ((*first).into(), (*last).into())).collect());
-        match self.seen(Side::Port).filter(|_| ours) {
-            Some(None) => self.within(Side::Port, list, true),
+        let ours = match self.reply() {
+            true => source,
+            false => destination,
+        };
+        if !self.has_ports() || !ours {
+            return Condition::Maybe;
+        }
+        let mine = match self.seen(Side::Port) {
+            Some(None) => self.within(Side::Port, list.clone(), true),
             Some(Some(set)) if set.minus(&list).is_empty() => Condition::Always,
             Some(Some(set)) if !set.meets(&list) => Condition::Never,
             Some(Some(_)) | None => Condition::Maybe,
-        }
-    }
-
-    /// Whether an address has one of the types of a bit set.
-    fn of_kinds(&self, bits: u16, destination: bool) -> Vec<Condition> {
-        let side = self.side(destination);
-        let kinds = (0..16).filter(|kind| bits & (1 << kind) != 0);
-        match self.seen(side) {
-            Some(None) => kinds.map(|kind| self.kind(side, kind)).collect(),
-            Some(Some(set)) => match self.kind_of(set) {
-                Some(kind) if bits & (1 << kind) != 0 => vec![Condition::Always],
-                Some(_) => vec![Condition::Never],
-                None => vec![Condition::Maybe],
-            },
-            None => vec![Condition::Maybe],
+        };
+        // Of both ends one must be in the list. The caller's may be; what is dropped for that alone is
+        // no ordinary packet.
+        let others =
+            source && destination && (!self.asked.drops || list.meets(&Ranges::new(vec![AUTOMATIC])));
+        match mine {
+            Condition::Within { ref must, .. } if others => {
+                let must = must.clone();
+                Condition::Within { must, may: Box::new(self.everything()) }
+            }
+            Condition::Never if others => Condition::Maybe,
+            Condition::Always
+            | Condition::Never
+            | Condition::Maybe
+            | Condition::Within { .. }
+            | Condition::Outside { .. } => mine,
         }
     }
 
     /// Gives back who goes on in the rule.
-    pub(super) fn extension(&self, extension: &Extension, here: Region, fate: &mut Fate) -> Region {
+    pub(super) fn extension(&mut self, extension: &Extension, here: Region, fate: &mut Fate) -> Region {
         // Each list is of conditions of which one must hold.
         let conditions: Vec<(Vec<Condition>, bool)> = match extension {
             Extension::AnyPort { source, destination, ports, inverted } => {
                 vec![(vec![self.in_ports(ports, *source, *destination)], *inverted)]
             }
-            Extension::AddressType { source, destination, inverted } => {
+            Extension::AddressType { source, destination, inverted, near } => {
                 let asked = [(*source, false, inverted[0]), (*destination, true, inverted[1])];
                 let asked = asked.into_iter().filter(|(bits, ..)| *bits != 0);
                 asked
-                    .map(|(bits, destination, inverted)| (self.of_kinds(bits, destination), inverted))
+                    .map(|(bits, destination, inverted)| (self.of_kinds(bits, destination, *near), inverted))
                     .collect()
             }
             Extension::BridgePort { otherwise } => {
@@ -330,6 +268,9 @@ impl Walk<'_> {
         conditions.into_iter().fold(here, |here, (any, inverted)| {
             let (mut hit, mut miss) = (Region::default(), here);
             for condition in any {
+                if self.asked.decides {
+                    self.hangs(&overlap(&miss, &condition));
+                }
                 let (more, left) = split(miss, &condition, false);
                 hit.add(more);
                 miss = left;
@@ -375,6 +316,19 @@ pub(super) fn not(condition: Condition) -> Condition {
         Condition::Maybe => Condition::Maybe,
         Condition::Within { may, must } => Condition::Outside { may, must },
         Condition::Outside { may, must } => Condition::Within { may, must },
+    }
+}
+
+/// Those of which nobody can tell whether they fulfil a condition.
+pub(super) fn overlap(region: &Region, condition: &Condition) -> Region {
+    match condition {
+        Condition::Always | Condition::Never => Region::default(),
+        Condition::Maybe => region.clone(),
+        Condition::Within { may, must } | Condition::Outside { may, must } => match must {
+            Some(must) if must == may => Region::default(),
+            Some(must) => region.and(may).minus_block(must),
+            None => region.and(may),
+        },
     }
 }
 

@@ -7,6 +7,15 @@ use crate::firewall::region::Region;
 use crate::firewall::ruleset::{Set, Table, Value};
 use crate::model::ranges::Ranges;
 
+/// Whether nobody can tell of some packets if a set holds their key.
+pub(super) fn doubtful(set: &Set, key: &[Byte]) -> bool {
+    let untold = |byte: &Byte| match byte {
+        Byte::Known(_) | Byte::Part(..) | Byte::Kind(..) | Byte::Back(_) => false,
+        Byte::Header(_) | Byte::Bits(..) | Byte::Frame | Byte::Unknown => true,
+    };
+    set.dynamic || set.partial || key.iter().any(untold)
+}
+
 impl<'a> Walk<'a> {
     /// Which packets have their key in a set.
     pub(super) fn member(&mut self, set: &Set, key: &[Byte], here: Region) -> (Region, Region) {
@@ -82,6 +91,9 @@ impl<'a> Walk<'a> {
         fate: &mut Fate,
         depth: usize,
     ) -> Region {
+        if doubtful(set, key) {
+            self.hangs(&here);
+        }
         if set.dynamic || set.partial {
             self.decided(true, &here);
             self.decided(false, &here);
@@ -127,6 +139,9 @@ impl<'a> Walk<'a> {
         here: Region,
         fate: &mut Fate,
     ) -> Vec<(Option<Vec<Byte>>, Region)> {
+        if doubtful(set, key) {
+            self.hangs(&here);
+        }
         let known = |value: &Value| match value {
             Value::Data(bytes) => Some(bytes.iter().map(|byte| Byte::Known(*byte)).collect::<Vec<_>>()),
             Value::Nothing | Value::Verdict(_) => None,

@@ -5,7 +5,9 @@
 mod arithmetic;
 mod client;
 mod condition;
+mod frame;
 mod hooks;
+mod kinds;
 mod member;
 mod record;
 mod state;
@@ -14,9 +16,10 @@ mod translate;
 
 use std::rc::Rc;
 
+use self::client::Asked;
 use self::condition::{Condition, split};
 use self::record::At;
-pub(crate) use self::record::{Decider, Decision, reasons};
+pub(crate) use self::record::{Decider, Decision, Deed, reasons};
 pub(crate) use self::state::{Now, Publication, State, Stream, Tracked};
 use self::step::{Byte, bytes};
 use super::place::{Gate, Place};
@@ -93,8 +96,8 @@ pub(crate) struct Walk<'a> {
     priority: i32,
     tracking: Tracking,
     work: usize,
-    /// A condition of the rule at hand that ordinary callers fulfil, before it accepts them.
-    passed: Option<&'a Step>,
+    /// What the rule at hand asks of the caller.
+    asked: Asked<'a>,
     /// Nothing can be said any more.
     pub(crate) lost: bool,
     at: At<'a>,
@@ -137,7 +140,7 @@ impl<'a> Walk<'a> {
             priority: 0,
             tracking: Tracking::Untold,
             work: 0,
-            passed: None,
+            asked: Asked::default(),
             lost: false,
             at: At::default(),
             pieces: 0,
@@ -165,10 +168,9 @@ impl<'a> Walk<'a> {
             for (state, here) in std::mem::take(&mut fate.rest).0 {
                 self.at = At { chain: name, handle: Some(rule.handle), ..self.at };
                 self.state = state;
-                let asked = self.asked_of_caller(table, &rule.steps);
-                self.passed = asked.passed;
+                self.asked = self.asked_of_caller(table, &rule.steps);
                 // What a rule for unusual packets drops says nothing of the ordinary ones.
-                let unusual = asked.unusual || rule.steps.contains(&Step::Unusual);
+                let unusual = self.asked.unusual || rule.steps.contains(&Step::Unusual);
                 let spared = unusual.then(|| (fate.dropped.clone(), self.decisions.len()));
                 self.steps(table, &rule.steps, here, [Byte::Unknown; 64], &mut fate, depth);
                 if let Some((dropped, so_far)) = spared {
@@ -201,7 +203,7 @@ impl<'a> Walk<'a> {
             if here.is_empty() || self.lost {
                 break;
             }
-            if self.passed.is_some_and(|passed| std::ptr::eq(passed, step)) {
+            if self.asked.passed.iter().any(|passed| std::ptr::eq(*passed, step)) {
                 continue;
             }
             let condition = match step {
@@ -271,7 +273,15 @@ impl<'a> Walk<'a> {
                             }
                             return;
                         }
+                        // Whom it misses for its frame is asked in another way than whom it hits.
+                        None if *inverted && key.contains(&Byte::Frame) => {
+                            self.hangs(&here);
+                            fate.rest.add(&self.state, here.clone());
+                        }
                         None => {
+                            if member::doubtful(set, key) {
+                                self.hangs(&here);
+                            }
                             let (hit, miss) = self.member(set, key, here);
                             let (hit, miss) = if *inverted { (miss, hit) } else { (hit, miss) };
                             fate.rest.add(&self.state, miss);
@@ -282,6 +292,7 @@ impl<'a> Walk<'a> {
                 }
                 Step::Unknown(_) => {
                     registers.fill(Byte::Unknown);
+                    self.hangs(&here);
                     self.decided(true, &here);
                     self.decided(false, &here);
                     fate.accepted.add(&self.state, here.clone());
@@ -293,6 +304,9 @@ impl<'a> Walk<'a> {
                     Condition::Maybe
                 }
             };
+            if self.asked.decides {
+                self.hangs(&condition::overlap(&here, &condition));
+            }
             let (hit, miss) = split(here, &condition, false);
             fate.rest.add(&self.state, miss);
             here = hit;
@@ -322,6 +336,7 @@ impl<'a> Walk<'a> {
                 return Region::default();
             }
             Verdict::Queue => {
+                self.hangs(&here);
                 self.decided(true, &here);
                 self.decided(false, &here);
                 fate.accepted.add(&self.state, here.clone());
@@ -342,9 +357,9 @@ impl<'a> Walk<'a> {
             self.lost = true;
             return Region::default();
         };
-        let (at, state) = (self.at, Rc::clone(&self.state));
+        let (at, state, asked) = (self.at, Rc::clone(&self.state), std::mem::take(&mut self.asked));
         let inner = self.chain(table, name, chain, Stream::one(Rc::clone(&state), here), depth + 1);
-        (self.at, self.state) = (at, state);
+        (self.at, self.state, self.asked) = (at, state, asked);
         fate.accepted.merge(inner.accepted);
         fate.dropped.add(inner.dropped);
         fate.translated.merge(inner.translated);

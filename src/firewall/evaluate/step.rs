@@ -16,14 +16,17 @@ pub(super) enum Byte {
     Known(u8),
     /// Byte of a side as the sender wrote it, counted from its first, and the bits that are left.
     Part(Side, u8, u8),
-    /// Byte of the type of an address (`RTN_…` in host byte order).
-    Kind(Side, u8),
+    /// Byte of the type of an address (`RTN_…` in host byte order), of which the interface of the
+    /// packet alone may tell (`true`).
+    Kind(Side, u8, bool),
     /// A byte of what [`Step::Route`] finds.
     Back(Back),
     /// The first header behind that of IPv6: this one, unless an extension header stands before it.
     Header(u8),
     /// A mask of bits that are known, and their values.
     Bits(u8, u8),
+    /// Whom the frame was for, as its destination says.
+    Frame,
     Unknown,
 }
 
@@ -37,6 +40,7 @@ impl Byte {
             | Self::Back(_)
             | Self::Header(_)
             | Self::Bits(..)
+            | Self::Frame
             | Self::Unknown => None,
         }
     }
@@ -75,8 +79,8 @@ impl Walk<'_> {
                 };
                 (*to, self.connection(*key, *reply), condition)
             }
-            Step::AddressType { to, destination } => {
-                (*to, self.address_type(*destination), Condition::Always)
+            Step::AddressType { to, destination, near } => {
+                (*to, self.address_type(*destination, *near), Condition::Always)
             }
             Step::Route { to, back, length } => (*to, self.way_back(*back, *length), Condition::Always),
             Step::Bitwise { from, to, mask, xor } => {
@@ -276,7 +280,7 @@ impl Walk<'_> {
                 Exit::Gate(gate) => name(gate.name.as_bytes()),
                 Exit::Untold => vec![Byte::Unknown; 16],
             },
-            Meta::PacketType => vec![Byte::Unknown],
+            Meta::PacketType => vec![self.frame()],
             Meta::Other => vec![Byte::Unknown; 16],
         }
     }
@@ -351,11 +355,11 @@ impl Walk<'_> {
     }
 
     /// The type of an address: of one that was translated it may be known.
-    fn address_type(&self, destination: bool) -> Vec<Byte> {
+    fn address_type(&self, destination: bool, near: bool) -> Vec<Byte> {
         let side = self.side(destination);
         match self.view(side) {
-            Some(None) => (0..4).map(|index| Byte::Kind(side, index)).collect(),
-            Some(Some(set)) => match self.kind_of(set) {
+            Some(None) => (0..4).map(|index| Byte::Kind(side, index, near)).collect(),
+            Some(Some(set)) => match self.kind_of(set, near) {
                 Some(kind) => known(&kind.to_ne_bytes()),
                 None => vec![Byte::Unknown; 4],
             },
@@ -413,7 +417,9 @@ pub(super) fn masked(byte: Byte, mask: u8, xor: u8) -> Byte {
             0xff => Byte::Known(value & mask ^ xor),
             known => Byte::Bits(known, value & mask ^ xor),
         },
-        Byte::Back(_) | Byte::Header(_) if mask == 0xff && xor == 0 => byte,
-        Byte::Part(..) | Byte::Kind(..) | Byte::Back(_) | Byte::Header(_) | Byte::Unknown => Byte::Unknown,
+        Byte::Back(_) | Byte::Header(_) | Byte::Frame if mask == 0xff && xor == 0 => byte,
+        Byte::Part(..) | Byte::Kind(..) | Byte::Back(_) | Byte::Header(_) | Byte::Frame | Byte::Unknown => {
+            Byte::Unknown
+        }
     }
 }

@@ -176,6 +176,7 @@ impl Walk<'_> {
                 | Byte::Back(_)
                 | Byte::Header(_)
                 | Byte::Bits(..)
+                | Byte::Frame
                 | Byte::Unknown => false,
             });
         let value = known.then(|| u32::from_ne_bytes(value));

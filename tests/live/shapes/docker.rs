@@ -33,8 +33,15 @@ const LIBVIRT: &[Need] = &[
 ];
 
 pub(super) fn shapes() -> Vec<Shape> {
-    let shape =
-        |name, slow, needs, how, make| Shape { name, how, needs, slow, doubt: &[], settled: false, make };
+    let shape = |name, slow, needs, how, make| Shape {
+        name,
+        how,
+        needs,
+        slow,
+        doubt: &[],
+        settled: !["docker-without-proxy", "netavark"].contains(&name),
+        make,
+    };
     vec![
         shape(
             "docker-published",
@@ -78,22 +85,25 @@ pub(super) fn shapes() -> Vec<Shape> {
                 )
             },
         ),
-        shape(
-            "docker-beside-ufw",
-            true,
-            WITH_UFW,
-            "ufw that denies everything incoming and routed but ssh, then Docker 20.10.24 with published ports.",
-            |scene| {
-                scene.run_all(
-                    "ufw default deny incoming
+        Shape {
+            doubt: &[super::ufw::DHCP],
+            ..shape(
+                "docker-beside-ufw",
+                true,
+                WITH_UFW,
+                "ufw that denies everything incoming and routed but ssh, then Docker 20.10.24 with published ports.",
+                |scene| {
+                    scene.run_all(
+                        "ufw default deny incoming
                      ufw default deny routed
                      ufw allow 22/tcp
                      ufw route deny proto tcp to any port 80
                      ufw --force enable",
-                )?;
-                published(scene, "{}", "")
-            },
-        ),
+                    )?;
+                    published(scene, "{}", "")
+                },
+            )
+        },
         shape(
             "netavark",
             false,

@@ -38,12 +38,16 @@ pub(super) fn shapes() -> Vec<Shape> {
         loaded!(
             "rate-limited",
             true,
-            &[(Kind::Tcp, 22), (Kind::Tcp, 80), (Kind::Tcp, 443)],
+            &[
+                (Kind::Tcp, 22, "limit rate"),
+                (Kind::Tcp, 80, "ct count over 2000"),
+                (Kind::Tcp, 443, "limit rate over 1000/second"),
+            ],
             "Limits, meters and connection counts after the nftables wiki; `nft -f`."
         ),
         loaded!(
             "many-hooks",
-            false,
+            true,
             &[],
             "Base chains at every hook of several families and priorities, dormant tables, empty chains, odd comments; `nft -f`."
         ),
@@ -55,8 +59,9 @@ pub(super) fn shapes() -> Vec<Shape> {
         ),
         loaded!(
             "reverse-path",
-            false,
-            &[],
+            true,
+            // A neighbour may send any packet in a frame to one or to many.
+            &[(Kind::Udp, 53, "pkttype host"), (Kind::Udp, 5353, "pkttype multicast")],
             "Reverse path filters by fib, raw drops, notrack and connection marks; `nft -f`."
         ),
         loaded!(

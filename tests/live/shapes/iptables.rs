@@ -56,8 +56,14 @@ pub(super) fn shapes() -> Vec<Shape> {
         ),
         shape(
             "many-matches",
-            false,
-            &[(Kind::Tcp, 22), (Kind::Tcp, 80), (Kind::Udp, 53)],
+            true,
+            &[
+                (Kind::Tcp, 22, "recent"),
+                (Kind::Tcp, 80, "connlimit"),
+                (Kind::Udp, 53, "limit rate 5000/second"),
+                // Either port may be in its list, and the sender chooses one.
+                (Kind::Udp, 68, "udp sport . udp dport"),
+            ],
             "Matches of iptables that guides use: multiport, iprange, mac, mark, connmark, addrtype, pkttype, recent, hashlimit, connlimit, time, length, ttl, owner; iptables-nft-restore.",
             many_matches,
         ),

@@ -10,23 +10,18 @@ use crate::reach::Kind;
 const NEEDS: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft"), Need::Tool("iptables-nft-restore")];
 
 pub(super) fn shapes() -> Vec<Shape> {
-    let shape = |name, how, make| Shape {
-        name,
-        how,
-        needs: NEEDS,
-        slow: false,
-        doubt: &[(Kind::Tcp, 30080), (Kind::Tcp, 8123)],
-        settled: false,
-        make,
-    };
+    let shape =
+        |name, doubt, how, make| Shape { name, how, needs: NEEDS, slow: false, doubt, settled: false, make };
     vec![
         shape(
             "kube-proxy-iptables",
+            &[(Kind::Tcp, 30080, "meta random"), (Kind::Tcp, 8123, "meta random")],
             "kube-proxy's chains in iptables mode, written by hand in its shape: a NodePort and a ClusterIP service, one of two endpoints chosen by chance, a service without endpoints; iptables-nft-restore.",
             iptables,
         ),
         shape(
             "kube-proxy-nftables",
+            &[(Kind::Tcp, 30080, "numgen random mod 2"), (Kind::Tcp, 8123, "numgen random mod 2")],
             "kube-proxy's table in nftables mode, written by hand in its shape: the same services by verdict maps; `nft -f`.",
             nftables,
         ),

@@ -14,7 +14,7 @@ pub(super) fn shapes() -> Vec<Shape> {
     vec![
         shape(
             "published-by-hand",
-            false,
+            true,
             "A namespace behind a veth pair, its ports published by dnat rules of nftables, masquerading to the outside.",
             by_hand,
         ),

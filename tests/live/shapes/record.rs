@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use sockwarden::model::sample::Sample;
-use sockwarden::model::{Endpoint, NamespaceId, Snapshot, SocketIndex, Span, Verdict};
+use sockwarden::model::{Endpoint, NamespaceId, Snapshot, SocketIndex, Span};
 
 use super::scene::{Answer, Question, Shape};
 use crate::lab::{Outcome, find_program};
@@ -55,21 +55,22 @@ fn trimmed(snapshot: &Snapshot, found: &[SocketIndex]) -> (Snapshot, Vec<usize>)
 fn probes(shape: &Shape, kept: &Snapshot, numbers: &[usize], answers: &BTreeMap<Question, Answer>) -> String {
     type Line = (usize, String, SocketAddr);
     let mut lines: BTreeMap<Line, [Vec<IpAddr>; 2]> = BTreeMap::new();
-    for ((listener, entry, source, to), (truth, _)) in answers {
+    for ((listener, entry, source, to), answer) in answers {
         let line = lines.entry((numbers[*listener], entry.clone(), *to)).or_default();
-        line[usize::from(!truth)].push(*source);
+        line[usize::from(!answer.got_in)].push(*source);
     }
     let mut text = String::new();
-    for (kind, port) in shape.doubt {
+    for (kind, port, words) in shape.doubt {
         let kind = format!("{kind:?}").to_lowercase();
-        let _ = writeln!(text, "doubt {kind}/{port}");
+        let _ = writeln!(text, "doubt {kind}/{port} {words}");
     }
-    let unknown = answers.iter().filter(|((listener, _, _, to), (_, said))| {
-        let hangs = shape.doubt.iter().any(|(kind, port)| {
+    let unknown = answers.iter().filter(|((listener, _, _, to), answer)| {
+        let hangs = shape.doubt.iter().any(|(kind, port, words)| {
             *port == to.port()
                 && format!("{kind:?}").to_lowercase() == kept.sockets[numbers[*listener]].protocol.name()
+                && answer.because.iter().any(|rule| rule.contains(words))
         });
-        *said == Some(Verdict::Unknown) && !hangs
+        answer.unknown() && !hangs
     });
     let unknown = unknown.count();
     if unknown > 0 {

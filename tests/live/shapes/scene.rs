@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use sockwarden::firewall::{ask as ask_filters, expose};
+use sockwarden::firewall::{ask as ask_filters, expose, quote};
 use sockwarden::model::{Endpoint, NamespaceId, Observation, Snapshot, SocketIndex, Verdict, Wants};
 use sockwarden::source::Source;
 
@@ -30,8 +30,9 @@ pub(super) struct Shape {
     pub(super) needs: &'static [lab::Need],
     /// More than some seconds: by rotation, but in the long tier.
     pub(super) slow: bool,
-    /// Ports whose verdict truly hangs on a rate, a count, chance or the port that the sender chose.
-    pub(super) doubt: &'static [(Kind, u16)],
+    /// Ports whose verdict truly hangs on a rate, a count, chance or what the sender chooses, each with
+    /// words of the rule that it hangs on: the answer must name it.
+    pub(super) doubt: &'static [(Kind, u16, &'static str)],
     /// No answer but those may be unknown.
     pub(super) settled: bool,
     pub(super) make: fn(&mut Scene) -> Outcome,
@@ -77,14 +78,28 @@ pub(super) struct Count {
     all: usize,
     open: usize,
     unknown: usize,
-    /// Among them those that must be: the verdict hangs on a rate, a count or chance.
+    /// Those that must be: the verdict hangs on a rate, a count, chance or what the sender chooses, and
+    /// the rule is named.
     doubtful: usize,
 }
 
 /// One question: listener, interface, source, destination as the sender writes it.
 pub(super) type Question = (usize, String, IpAddr, SocketAddr);
-/// Whether it got in, and what was said.
-pub(super) type Answer = (bool, Option<Verdict>);
+
+/// What came of a question.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) got_in: bool,
+    pub(super) said: Option<Verdict>,
+    /// The rules that were named for it.
+    pub(super) because: Vec<String>,
+}
+
+impl Answer {
+    pub(super) fn unknown(&self) -> bool {
+        self.said == Some(Verdict::Unknown)
+    }
+}
 
 /// Folders that programs write to when they write rules: copies on a file system in memory.
 pub(super) fn own_folders() -> Outcome {
@@ -312,6 +327,7 @@ impl Scene {
         let mut snapshot = sockwarden::collect::sockets(&source, &wants);
         sockwarden::enrich::context(&mut snapshot, &source, &wants);
         ask_filters(&mut snapshot, &source);
+        quote(&mut snapshot, &source);
         expose(&mut snapshot, None);
         let index = |listener: &Listener| {
             let fits = |each: &Observation<'_>| match listener.holds {
@@ -337,7 +353,7 @@ impl Scene {
     ) -> Outcome<(BTreeMap<Question, Answer>, Vec<String>)> {
         let all: Vec<usize> = (0..self.probes.len()).collect();
         let mut got_in = ask(&self.places, &self.listeners, &self.probes, &all, Patience::SHORT)?;
-        let said: Vec<Option<Verdict>> =
+        let said: Vec<Option<&sockwarden::model::Path>> =
             self.probes.iter().map(|probe| said(snapshot, found[probe.listener], probe)).collect();
         // A record is for good: there everything that did not come is asked for twice.
         let again = |at: &usize| {
@@ -354,45 +370,56 @@ impl Scene {
                 v6.set_scope_id(0);
             }
             let question = (probe.listener, probe.origin.entry.clone(), probe.origin.source.ip(), to);
-            answers.entry(question).or_insert((false, said[at])).0 |= got_in.contains(&at);
+            let answer = answers.entry(question).or_insert_with(|| Answer {
+                got_in: false,
+                said: said[at].map(|path| path.verdict),
+                because: said[at].map(|path| named(snapshot, path)).unwrap_or_default(),
+            });
+            answer.got_in |= got_in.contains(&at);
         }
         let wrong = answers
             .iter()
-            .filter(|(_, (truth, said))| match said {
+            .filter(|(_, answer)| match answer.said {
                 Some(Verdict::Unknown) => false,
-                Some(Verdict::Accept) => !truth,
-                None => *truth,
+                Some(Verdict::Accept) => !answer.got_in,
+                None => answer.got_in,
             })
             .map(|(question, answer)| self.line(question, answer))
             .collect();
         Ok((answers, wrong))
     }
 
-    fn line(&self, (listener, entry, source, to): &Question, (truth, said): &Answer) -> String {
-        let truth = if *truth { "in" } else { "out" };
-        format!("{}: {source} -> {to} by {entry}: kernel {truth}, said {said:?}", self.names[*listener])
+    fn line(&self, (listener, entry, source, to): &Question, answer: &Answer) -> String {
+        let truth = if answer.got_in { "in" } else { "out" };
+        let because = if answer.unknown() { answer.because.join(" | ") } else { String::new() };
+        let (name, said) = (&self.names[*listener], answer.said);
+        format!("{name}: {source} -> {to} by {entry}: kernel {truth}, said {said:?} {because}")
     }
 
-    fn doubtful(&self, shape: &Shape, (listener, _, _, to): &Question) -> bool {
-        shape.doubt.contains(&(self.listeners[*listener].kind, to.port()))
+    /// Whether the answer must be unknown, and names the rule that it hangs on.
+    fn doubtful(&self, shape: &Shape, (listener, _, _, to): &Question, answer: &Answer) -> bool {
+        let hangs = |(kind, port, words): &(Kind, u16, &str)| {
+            (*kind, *port) == (self.listeners[*listener].kind, to.port())
+                && answer.because.iter().any(|rule| rule.contains(words))
+        };
+        answer.unknown() && shape.doubt.iter().any(hangs)
     }
 
     fn count(&self, shape: &Shape, answers: &BTreeMap<Question, Answer>) -> Count {
         let mut count = Count { all: answers.len(), ..Count::default() };
-        for (question, (truth, said)) in answers {
-            count.open += usize::from(*truth);
-            let unknown = *said == Some(Verdict::Unknown);
-            let right = unknown && self.doubtful(shape, question);
+        for (question, answer) in answers {
+            count.open += usize::from(answer.got_in);
+            let right = self.doubtful(shape, question, answer);
             count.doubtful += usize::from(right);
-            count.unknown += usize::from(unknown && !right);
+            count.unknown += usize::from(answer.unknown() && !right);
         }
         count
     }
 
     fn unknowns(&self, shape: &Shape, answers: &BTreeMap<Question, Answer>) -> String {
-        let doubted = answers.iter().filter(|(question, (_, said))| {
-            *said == Some(Verdict::Unknown) && !self.doubtful(shape, question)
-        });
+        let doubted = answers
+            .iter()
+            .filter(|(question, answer)| answer.unknown() && !self.doubtful(shape, question, answer));
         let lines: Vec<String> =
             doubted.take(100).map(|(question, answer)| self.line(question, answer)).collect();
         lines.join("\n")
@@ -454,8 +481,18 @@ impl Scene {
     }
 }
 
+/// The rules that a path names, in words.
+fn named(snapshot: &Snapshot, path: &sockwarden::model::Path) -> Vec<String> {
+    let evidence = path.because.iter().filter_map(|index| snapshot.evidence.get(*index as usize));
+    evidence.map(|each| format!("{} {}", each.place, each.text)).collect()
+}
+
 /// What the exposure of a listener says of a probe.
-fn said(snapshot: &Snapshot, listener: SocketIndex, probe: &Probe) -> Option<Verdict> {
+fn said<'s>(
+    snapshot: &'s Snapshot,
+    listener: SocketIndex,
+    probe: &Probe,
+) -> Option<&'s sockwarden::model::Path> {
     let exposure = snapshot.observe(listener).socket.exposure.as_ref()?;
     let (source, to) = (probe.origin.source.ip(), probe.to);
     let covers = |path: &&sockwarden::model::Path| {
@@ -468,7 +505,7 @@ fn said(snapshot: &Snapshot, listener: SocketIndex, probe: &Probe) -> Option<Ver
                 .as_ref()
                 .is_none_or(|all| all.iter().any(|range| range.first <= to.port() && to.port() <= range.last))
     };
-    exposure.paths.iter().find(covers).map(|path| path.verdict)
+    exposure.paths.iter().find(covers)
 }
 
 /// A namespace of another computer: still entered by its name, but mounted nowhere.

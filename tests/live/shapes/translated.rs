@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::Stdio;
 
 use libtest_mimic::Trial;
 
 use super::published::inner;
 use super::scene::{Scene, own_folders};
-use crate::lab::{self, Need, Outcome, Stop, find_program, output, trial};
+use crate::lab::{self, Need, Outcome, Stop, check, ensure, find_program, output, trial};
 use crate::reach::Kind;
 use crate::ruled::{Generator, number};
 
@@ -74,6 +75,35 @@ fn generated() -> Outcome {
     Ok(())
 }
 
+/// Takes away what connection tracking knows: a flow of an earlier ruleset with the same ports would
+/// still be translated as that ruleset had it.
+fn forget_flows() -> Outcome {
+    /// `IPCTNL_MSG_CT_DELETE` of `NFNL_SUBSYS_CTNETLINK`, without saying which.
+    const DELETE: u16 = 1 << 8 | 2;
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+    let mut message = 20_u32.to_ne_bytes().to_vec();
+    message.extend([DELETE.to_ne_bytes(), flags.to_ne_bytes()].concat());
+    message.extend([0; 12]);
+    // SAFETY: numbers only; the descriptor is nobody else's.
+    let socket = unsafe {
+        let made = check(libc::socket(
+            libc::AF_NETLINK,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+            libc::NETLINK_NETFILTER,
+        ))?;
+        OwnedFd::from_raw_fd(made)
+    };
+    let mut answer = [0_u8; 256];
+    // SAFETY: buffers that outlive the calls, with their lengths.
+    let got = unsafe {
+        let sent = libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), 0);
+        ensure(sent == 20, || format!("sent {sent}"))?;
+        libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0)
+    };
+    let error = i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]);
+    ensure(got >= 20 && error == 0, || format!("{got} bytes, error {error}"))
+}
+
 /// Arguments: first seed, the one behind the last, and the step.
 pub(super) fn play(args: &[OsString]) -> io::Result<()> {
     let numbers: Vec<u64> = args.iter().filter_map(|arg| arg.to_str()?.parse().ok()).collect();
@@ -123,16 +153,14 @@ fn work(first: u64, end: u64, step: u64) -> Outcome {
     let mut seed = first;
     while seed < end {
         let ruleset = Generator::new(seed).translating();
+        forget_flows()?;
         output(std::process::Command::new(&nft).args(["flush", "ruleset"]))?;
         match scene.feed(&["nft", "-f", "-"], &ruleset) {
             Ok(()) => {
                 let (snapshot, found) = scene.look()?;
                 let (answers, wrong) = scene.compare(&snapshot, &found)?;
-                let open = answers.values().filter(|(truth, _)| *truth).count();
-                let doubt = |said: &Option<sockwarden::model::Verdict>| {
-                    *said == Some(sockwarden::model::Verdict::Unknown)
-                };
-                let unknown = answers.values().filter(|(_, said)| doubt(said)).count();
+                let open = answers.values().filter(|answer| answer.got_in).count();
+                let unknown = answers.values().filter(|answer| answer.unknown()).count();
                 println!("counted 1 {} {open} {unknown} {}", answers.len(), wrong.len());
                 let verbose = unknown > 0 && std::env::var_os("SOCKWARDEN_DOUBTS").is_some();
                 if !wrong.is_empty() || verbose {

@@ -8,7 +8,7 @@ const NEEDS: &[Need] =
     &[Need::Root, Need::Tool("ip"), Need::Tool("nft"), Need::Tool("ufw"), Need::Tool("iptables")];
 
 /// Answers of DHCP are let in from port 67 alone, which nobody here sends from.
-const DHCP: (Kind, u16) = (Kind::Udp, 68);
+pub(super) const DHCP: (Kind, u16, &str) = (Kind::Udp, 68, "udp sport 67 udp dport 68");
 
 macro_rules! profile {
     ($name:literal, $settled:literal, $doubt:expr, $commands:literal) => {
@@ -39,7 +39,7 @@ pub(super) fn shapes() -> Vec<Shape> {
         profile!(
             "ufw-server",
             true,
-            &[(Kind::Tcp, 22), DHCP],
+            &[(Kind::Tcp, 22, "recent"), DHCP],
             "
             ufw default deny incoming
             ufw limit 22/tcp

@@ -52,6 +52,7 @@ pub(super) fn meta(data: &Data<'_>) -> Option<Step> {
         7 => (Meta::OifName, 16),
         15 => (Meta::NfProto, 1),
         16 => (Meta::L4Proto, 1),
+        19 => (Meta::PacketType, 1),
         // length, priority, kinds and groups of interfaces, owners, random numbers, clocks …
         0..=34 => (Meta::Other, 16),
         // What a newer kernel loads may be of any length, and may end the rule.
@@ -120,8 +121,9 @@ pub(super) fn fib(data: &Data<'_>) -> Option<Step> {
             let back = if flags & BY_ENTRY != 0 { Back::Through } else { Back::Any };
             Step::Route { to, back, length }
         }
-        (TYPE, SOURCE) => Step::AddressType { to, destination: false },
-        (TYPE, DESTINATION) => Step::AddressType { to, destination: true },
+        (TYPE, _) if flags & !BY_ENTRY == SOURCE || flags & !BY_ENTRY == DESTINATION => {
+            Step::AddressType { to, destination: flags & DESTINATION != 0, near: flags & BY_ENTRY != 0 }
+        }
         _ => Step::Load { to, length: 16.min(64 - to), what: Cow::Borrowed("fib") },
     })
 }

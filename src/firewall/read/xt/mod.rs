@@ -64,6 +64,7 @@ pub(crate) fn matching(name: &[u8], revision: u32, info: &[u8], context: &Contex
         (b"physdev", 0) => bridge_port(info),
         (b"pkttype", 0) => packet_type(info),
         (b"ttl" | b"hl", 0) => hops(info, context),
+        (b"length", 0) => long(info, context),
         _ => None,
     };
     steps.unwrap_or_else(|| vec![Step::Maybe(Cow::Owned(String::from_utf8_lossy(name).into_owned()))])
@@ -154,17 +155,18 @@ pub(super) fn interface(key: Meta, name: &[u8], mask: &[u8], inverted: bool) -> 
 
 /// `struct xt_addrtype_info` and `_v1`
 fn address_type(revision: u32, info: &[u8]) -> Option<Vec<Step>> {
-    let (inverted, others) = if revision == 0 {
+    /// `XT_ADDRTYPE_LIMIT_IFACE_IN`; its twin for the way out is not read.
+    const BY_ENTRY: u32 = 4;
+    let (inverted, near, others) = if revision == 0 {
         let info = sized(info, 12)?;
-        ([word(info, 4)? != 0, word(info, 8)? != 0], false)
+        ([word(info, 4)? != 0, word(info, 8)? != 0], false, false)
     } else {
         let flags = word(sized(info, 8)?, 4)?;
-        ([flags & 1 != 0, flags & 2 != 0], flags & !3 != 0)
+        ([flags & 1 != 0, flags & 2 != 0], flags & BY_ENTRY != 0, flags & !(3 | BY_ENTRY) != 0)
     };
-    // Limited to the types that one interface knows of.
     (!others).then_some(())?;
     let (source, destination) = (short(info, 0)?, short(info, 2)?);
-    Some(vec![Step::Extension(Extension::AddressType { source, destination, inverted })])
+    Some(vec![Step::Extension(Extension::AddressType { source, destination, inverted, near })])
 }
 
 /// `struct xt_iprange_mtinfo`
@@ -203,6 +205,19 @@ fn packet_type(info: &[u8]) -> Option<Vec<Step>> {
     let value = u8::try_from(word(info, 0)?).ok()?;
     let load = Step::Meta { to: 0, key: Meta::PacketType };
     Some(masked(load, &[0xff], &[value], word(info, 4)? != 0))
+}
+
+/// `struct xt_length_info`: of the whole packet (`length_mt`, `length_mt6`).
+fn long(info: &[u8], context: &Context<'_>) -> Option<Vec<Step>> {
+    let info = sized(info, 6)?;
+    let (offset, header) = if context.family? == Family::V4 { (2, 0) } else { (4, 40) };
+    let (first, last) = (short(info, 0)?.saturating_sub(header), short(info, 2)?.checked_sub(header)?);
+    let (first, last) = (first.to_be_bytes().to_vec(), last.to_be_bytes().to_vec());
+    let inverted = *info.get(4)? != 0;
+    Some(vec![
+        Step::Payload { to: 0, header: Header::Network, offset, length: 2 },
+        Step::Range { from: 0, inverted, first, last },
+    ])
 }
 
 /// `struct ipt_ttl_info`, `struct ip6t_hl_info`
