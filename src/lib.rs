@@ -11,6 +11,8 @@ pub mod doctor; // what this user on this machine can and cannot see, each abili
 pub mod enrich; // facts about the holders and the place
 pub mod finding; // a rule that fired: identity, grouping, suppressions
 pub mod firewall; // who can reach a socket, and what text would close it
+#[cfg(feature = "history")]
+pub mod history; // what was seen when, on disk
 pub mod model; // the nouns: sockets, processes, namespaces, exposure, snapshot
 mod netlink; // how netlink answers are laid out
 pub mod output; // every form in which an answer is written

@@ -16,8 +16,12 @@ mod doctor;
 mod errors;
 mod exit;
 mod filter;
+#[cfg(feature = "history")]
+mod history;
 mod interrupt;
 mod judging;
+#[cfg(feature = "history")]
+mod keeping;
 mod list;
 mod listeners;
 mod rules;
@@ -67,6 +71,9 @@ enum Command {
     /// Desktop notifications of what the watch publishes
     #[cfg(all(unix, feature = "desktop"))]
     Alert(alert::Args),
+    /// What was seen when: changes, first sightings, and who talked with whom
+    #[cfg(feature = "history")]
+    History(history::Args),
     /// Save the whole view with its inputs
     Snapshot(snapshot::Args),
     /// What differs between two snapshots
@@ -105,6 +112,8 @@ fn run(arguments: Vec<OsString>) -> Exit {
         Command::Watch(args) => watch::run(args),
         #[cfg(all(unix, feature = "desktop"))]
         Command::Alert(args) => alert::run(args),
+        #[cfg(feature = "history")]
+        Command::History(args) => history::run(args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Rules(args) => rules::run(args),

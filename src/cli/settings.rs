@@ -28,9 +28,12 @@ pub(crate) struct Setting {
 }
 
 /// Allowed values of a setting that is a length of time.
-pub(crate) const DURATION: &[&str] = &["a length of time such as 500ms, 60s or 5m"];
+pub(crate) const DURATION: &[&str] = &["a length of time such as 500ms, 60s, 5m or 90d"];
 
-pub(crate) const SETTINGS: [Setting; 8] = [
+/// Allowed values of a setting that is a number of bytes.
+pub(crate) const SIZE: &[&str] = &["a size from 1M to 1T, such as 128M or 2G"];
+
+pub(crate) const SETTINGS: [Setting; 10] = [
     Setting {
         name: "host.upstream",
         values: &["direct", "router", "one-to-one"],
@@ -66,6 +69,18 @@ pub(crate) const SETTINGS: [Setting; 8] = [
         values: DURATION,
         default: Some("5s"),
         says: "how long something must be away for `watch` to call it closed",
+    },
+    Setting {
+        name: "history.age",
+        values: DURATION,
+        default: Some("90d"),
+        says: "what is older is taken from the history",
+    },
+    Setting {
+        name: "history.size",
+        values: SIZE,
+        default: Some("128M"),
+        says: "bytes that the history may take, without its log; the oldest goes",
     },
     Setting {
         name: "alert.least",
@@ -152,6 +167,12 @@ impl Settings {
     /// A setting that is a length of time; its default is always there.
     pub(crate) fn duration(&self, name: &str) -> Duration {
         self.get(name).and_then(|text| duration(text).ok()).unwrap_or_default()
+    }
+
+    /// A setting that is a number of bytes; its default is always there.
+    #[cfg(feature = "history")]
+    pub(crate) fn size(&self, name: &str) -> u64 {
+        self.get(name).and_then(size).unwrap_or_default()
     }
 
     /// Everything on disk that has a say, or would have one if it were there.
@@ -285,6 +306,8 @@ fn setting(
     let is_truth = matches!(value.get_ref(), DeValue::Boolean(_));
     let allowed = if SETTINGS[at].values == DURATION {
         duration(&text).is_ok()
+    } else if SETTINGS[at].values == SIZE {
+        size(&text).is_some()
     } else {
         SETTINGS[at].values.contains(&text.as_str())
     };
@@ -297,13 +320,27 @@ fn setting(
     Err((value.span(), format!("`{name}` is one of {}", SETTINGS[at].values.join(", ")), help))
 }
 
-/// `500ms`, `60s`, `5m`, `1h 30m`.
+/// `1M` to `1T`: bytes, in powers of 1024.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let shift = match unit {
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    let number: u64 = number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok())??;
+    number.checked_mul(1 << shift).filter(|bytes| (1 << 20..=1 << 40).contains(bytes))
+}
+
+/// `500ms`, `60s`, `5m`, `1h 30m`, `90d`; a day is 24 hours.
 ///
 /// # Errors
 /// What is wrong with it, for the one who wrote it.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("not {}", DURATION.concat());
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    let parsed: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let parsed = parsed.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     let parsed = Duration::try_from(parsed).map_err(|_| wrong())?;
     const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
     if parsed > LONGEST { Err("longer than 400 days".to_owned()) } else { Ok(parsed) }
@@ -435,7 +472,8 @@ mod tests {
     #[test]
     fn every_default_is_one_of_its_values() {
         for setting in &SETTINGS {
-            let fits = |value| setting.values.contains(&value) || duration(value).is_ok();
+            let fits =
+                |value| setting.values.contains(&value) || duration(value).is_ok() || size(value).is_some();
             assert!(setting.default.is_none_or(fits), "{}", setting.name);
             assert!(setting.name.split_once('.').is_some() && !setting.says.is_empty());
         }
@@ -445,6 +483,7 @@ mod tests {
     fn a_length_of_time_has_a_unit_and_an_end() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("90d"), Ok(Duration::from_secs(90 * 86_400)));
         for bad in ["", "60", "-5s", "5 parsecs", "9999999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
@@ -453,6 +492,15 @@ mod tests {
         let told = problems(folder.path());
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].message.contains("`dwell` is one of a length of time"), "{told:?}");
+    }
+
+    #[test]
+    fn a_size_has_a_unit_and_bounds() {
+        assert_eq!(size("128M"), Some(128 << 20));
+        assert_eq!(size("1T"), Some(1 << 40));
+        for bad in ["", "M", "128", "0M", "+1M", "1k", "2000T", "99999999999999999999M", "1µ"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
     }
 
     #[test]

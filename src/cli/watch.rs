@@ -13,6 +13,8 @@ use super::args::{Answer, Ground, Words, forms};
 use super::errors::{Faults, show};
 use super::exit::{Exit, Threshold};
 use super::filter::{Filter, explanation};
+#[cfg(feature = "history")]
+use super::keeping::Keeping;
 use super::listeners::Listeners;
 use super::session::Session;
 use super::settings::{Settings, duration};
@@ -58,6 +60,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, help_heading = "Telling",
           default_missing_value = crate::watch::publish::USUAL, value_hint = clap::ValueHint::FilePath)]
     pub(crate) publish: Option<PathBuf>,
+    /// Keep first and last sightings, changes, findings and peers in a file that `history` reads
+    /// [default: /var/lib/sockwarden/history.db for root, else one at home]
+    #[cfg(feature = "history")]
+    #[arg(long, value_name = "FILE.db", num_args = 0..=1, require_equals = true, help_heading = "Telling",
+          conflicts_with = "filter", value_hint = clap::ValueHint::FilePath)]
+    history: Option<Option<PathBuf>>,
     #[command(flatten)]
     ground: Ground,
     /// End with 1 as soon as a new finding of this severity or above is told: none, info, low,
@@ -98,10 +106,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         report: CostReport::new(),
         every: options.every,
         listeners: Listeners::open(&args, &session)?,
+        #[cfg(feature = "history")]
+        keeping: args
+            .history
+            .as_ref()
+            .map(|named| Keeping::open(named.as_ref(), &session, own_namespace_only))
+            .transpose()?,
     };
     let tally = watch::run(&mut post, &options).context("the watch has ended")?;
     let failed = post.failed;
     post.listeners.end();
+    #[cfg(feature = "history")]
+    if let Some(keeping) = post.keeping {
+        keeping.end();
+    }
     session.console.detail(&cost(&tally));
     Ok(if failed { Exit::Findings } else { Exit::Clean })
 }
@@ -126,6 +144,8 @@ struct Post<'s> {
     report: CostReport,
     every: Duration,
     listeners: Listeners,
+    #[cfg(feature = "history")]
+    keeping: Option<Keeping>,
 }
 
 impl Desk for Post<'_> {
@@ -133,6 +153,10 @@ impl Desk for Post<'_> {
         let wants = Wants { all_namespaces: !self.own_namespace_only, gentle: true, ..Wants::EVERYTHING };
         let mut snapshot = scan::gather(&Source::live()?, &wants);
         let report = scan::judge(&mut snapshot, self.upstream, &self.rules, &self.suppressions);
+        #[cfg(feature = "history")]
+        if let Some(keeping) = &mut self.keeping {
+            keeping.scanned(&snapshot);
+        }
         Ok((snapshot, report))
     }
 
@@ -186,6 +210,10 @@ impl Desk for Post<'_> {
 
     fn tell(&mut self, batch: Batch) -> io::Result<ControlFlow<()>> {
         self.listeners.tell(&batch);
+        #[cfg(feature = "history")]
+        if let Some(keeping) = &mut self.keeping {
+            keeping.tell(&batch);
+        }
         if batch.seen_by == SeenBy::Start && !self.standing {
             return Ok(ControlFlow::Continue(()));
         }

@@ -5,12 +5,14 @@
 mod change;
 mod fingerprint;
 mod group;
+mod past;
 mod program;
 mod suppress;
 
 pub use change::{Change, ChangeKind, diff};
 pub use fingerprint::{place, port_place};
 pub use group::{group, order};
+pub use past::{PastChange, PastDoor, PastFinding, PastHolder, PastTalk, THE_DOOR, Watched, whose};
 pub use program::program;
 pub use suppress::Suppressions;
 

@@ -26,7 +26,7 @@ pub use json::v1::{ReadError, read_snapshot};
 pub use problems::problems;
 pub use view::{
     Ability, Column, Comparison, Disagreement, Examination, Explained, Format, ListOptions, Outcome,
-    Question, RuleRow, SortKey, Style, Trace, Tried, View, Why,
+    Question, Recollection, RuleRow, SortKey, Style, Trace, Tried, View, Why,
 };
 
 use crate::model::Snapshot;
@@ -143,6 +143,20 @@ pub fn doctor(
     match format {
         Format::Human => human::doctor(out, examination, style),
         Format::Json => v1::write_doctor(out, examination),
+        Format::Jsonl | Format::Markdown | Format::Sarif | Format::Junit | Format::Github => {
+            unsupported(format)
+        }
+    }
+}
+
+/// What was seen when.
+///
+/// # Errors
+/// What writing to `out` gives; `Unsupported` for a format that is not in `Format::SCREENS`.
+pub fn history(out: &mut dyn Write, format: Format, told: &Recollection, style: &Style) -> io::Result<()> {
+    match format {
+        Format::Human => human::history(out, told, style),
+        Format::Json => v1::write_history(out, told),
         Format::Jsonl | Format::Markdown | Format::Sarif | Format::Junit | Format::Github => {
             unsupported(format)
         }

@@ -1,6 +1,6 @@
 //! What a command hands to its output: plain values, filled by `cli`.
 
-use crate::finding::{Change, Confidence, Remedy, Report, Severity};
+use crate::finding::{Change, Confidence, PastChange, PastDoor, PastTalk, Remedy, Report, Severity, Watched};
 use crate::model::{
     FilterState, Gap, Host, Inquiry, NamespaceId, Observation, Protocol, Reach, Snapshot, SocketIndex,
 };
@@ -380,4 +380,20 @@ pub struct Examination<'d> {
     /// Sources that were compared; empty without `--cross-check`.
     pub sources: &'d [String],
     pub disagreements: &'d [Disagreement],
+}
+
+/// What a history says to one question; times are nanoseconds since the epoch.
+#[derive(Clone, Debug, Default)]
+pub struct Recollection {
+    /// changes | seen | peers; the lists of the others are empty.
+    pub question: &'static str,
+    /// The file that was asked.
+    pub file: String,
+    pub since: Option<i64>,
+    pub until: Option<i64>,
+    /// When somebody kept watch, the oldest first.
+    pub watched: Vec<Watched>,
+    pub changes: Vec<PastChange>,
+    pub doors: Vec<PastDoor>,
+    pub talks: Vec<PastTalk>,
 }

@@ -22,6 +22,8 @@ mod churn;
 mod cli;
 #[cfg(target_os = "linux")]
 mod enrich;
+#[cfg(all(target_os = "linux", feature = "history"))]
+mod history;
 #[cfg(target_os = "linux")]
 mod lab;
 #[cfg(target_os = "linux")]
@@ -81,6 +83,8 @@ fn main() -> std::process::ExitCode {
         enrich::trials(),
         shapes::trials(),
         watch::trials(),
+        #[cfg(feature = "history")]
+        history::trials(),
         alert::trials(),
         // one line a module
     ];

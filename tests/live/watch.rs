@@ -40,13 +40,13 @@ fn listen(arguments: &[OsString]) -> io::Result<()> {
     lab::hold()
 }
 
-struct Watch {
-    child: Child,
-    lines: mpsc::Receiver<Value>,
+pub(crate) struct Watch {
+    pub(crate) child: Child,
+    pub(crate) lines: mpsc::Receiver<Value>,
 }
 
 impl Watch {
-    fn start(netns: Option<&Netns>, words: &str) -> Outcome<Self> {
+    pub(crate) fn start(netns: Option<&Netns>, words: &str) -> Outcome<Self> {
         let mut command = sockwarden(["watch", "--json"]);
         command.args(words.split_whitespace());
         if let Some(netns) = netns {
@@ -72,7 +72,7 @@ impl Watch {
         Ok(Self { child, lines })
     }
 
-    fn next(&self, what: &str, pick: impl Fn(&Value) -> bool) -> Outcome<Value> {
+    pub(crate) fn next(&self, what: &str, pick: impl Fn(&Value) -> bool) -> Outcome<Value> {
         let start = Instant::now();
         let mut others = Vec::new();
         while let Ok(value) = self.lines.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
@@ -111,14 +111,14 @@ fn expect(truth: bool, what: &str, value: &Value) -> Outcome {
 }
 
 /// This very binary under another name, as a listener in a namespace.
-fn program(netns: &Netns, path: &Path, address: &str) -> Outcome<Program> {
+pub(crate) fn program(netns: &Netns, path: &Path, address: &str) -> Outcome<Program> {
     let mut command = netns.command(path)?;
     let mut program = Program::start(command.args(["maker", "watch-listen", address]))?;
     program.until_ready()?;
     Ok(program)
 }
 
-fn copy_of_ourselves(path: &Path) -> Outcome {
+pub(crate) fn copy_of_ourselves(path: &Path) -> Outcome {
     crate::lab::copy_program(std::env::current_exe()?, path)?;
     Ok(())
 }

@@ -16,6 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("firewall", &["model", "source", "netlink", "finding"]),
     ("scan", &["model", "source", "collect", "enrich", "firewall", "rules", "finding"]),
     ("output", &["model", "finding"]),
+    ("history", &["model", "finding"]),
     ("doctor", &["model", "source", "collect"]),
     ("demo", &["model"]),
     ("alert", &["model", "finding"]),
@@ -25,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "model", "source", "finding", "rules", "collect", "enrich", "firewall", "scan", "output",
-            "doctor", "demo", "watch", "alert",
+            "doctor", "demo", "watch", "alert", "history",
         ],
     ),
 ];

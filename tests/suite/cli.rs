@@ -104,7 +104,10 @@ fn help_names_every_command_that_exists_and_none_that_does_not() {
         .collect();
     assert_eq!(
         commands,
-        ["audit", "list", "why", "watch", "alert", "snapshot", "diff", "rules", "config", "demo", "doctor"]
+        [
+            "audit", "list", "why", "watch", "alert", "history", "snapshot", "diff", "rules", "config",
+            "demo", "doctor"
+        ]
     );
     assert!(!help.contains("demo-part"), "the hidden argument shows");
 }

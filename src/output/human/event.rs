@@ -14,12 +14,7 @@ use crate::output::{Clean, Event, Style, What};
 /// `20:14:03 + opened   tcp 0.0.0.0:6379  redis-server (pid 12), redis.service  internet`
 pub(crate) fn event(out: &mut dyn Write, event: &Event<'_>, style: &Style) -> io::Result<()> {
     let (mark, color) = match event.what {
-        What::Socket { kind, .. } | What::Finding { kind, .. } => match kind {
-            ChangeKind::Opened => ('+', AnsiColor::Cyan),
-            ChangeKind::Finding => ('!', AnsiColor::Red),
-            ChangeKind::Closed | ChangeKind::Cleared => ('-', AnsiColor::Green),
-            ChangeKind::Reach | ChangeKind::Owner => ('~', AnsiColor::Yellow),
-        },
+        What::Socket { kind, .. } | What::Finding { kind, .. } => color_of(kind),
         What::Lost(_) => ('?', AnsiColor::Magenta),
     };
     let time = clock(event.at);
@@ -55,7 +50,21 @@ pub(crate) fn event(out: &mut dyn Write, event: &Event<'_>, style: &Style) -> io
     }
 }
 
-fn told(kind: ChangeKind, before: Option<Observation<'_>>, after: Option<Observation<'_>>) -> String {
+/// The mark and the colour of a change.
+pub(super) fn color_of(kind: ChangeKind) -> (char, AnsiColor) {
+    match kind {
+        ChangeKind::Opened => ('+', AnsiColor::Cyan),
+        ChangeKind::Finding => ('!', AnsiColor::Red),
+        ChangeKind::Closed | ChangeKind::Cleared => ('-', AnsiColor::Green),
+        ChangeKind::Reach | ChangeKind::Owner => ('~', AnsiColor::Yellow),
+    }
+}
+
+pub(super) fn told(
+    kind: ChangeKind,
+    before: Option<Observation<'_>>,
+    after: Option<Observation<'_>>,
+) -> String {
     let Some(at) = after.or(before) else { return String::new() };
     let both = before.zip(after);
     let who = match both {

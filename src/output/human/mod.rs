@@ -4,7 +4,7 @@
 mod asked;
 mod audit;
 mod event;
-
+mod history;
 mod list;
 mod paint;
 mod screens;
@@ -14,7 +14,7 @@ mod why;
 
 pub(crate) use audit::audit;
 pub(crate) use event::event;
-
+pub(crate) use history::history;
 pub(crate) use list::list;
 pub(crate) use screens::{diff, doctor, gaps, rules};
 pub(crate) use why::why;

@@ -72,6 +72,7 @@ fn every_text(bytes: &[u8], style: Style) -> BTreeMap<String, String> {
         let told = text(|out| output::event(out, Format::Human, &event, &style));
         texts.insert(format!("watch {at}"), told);
     }
+    texts.insert("history".to_owned(), super::recollection(&sample, Format::Human));
     let explained: Vec<Explained> = sample
         .everything()
         .into_iter()

@@ -11,8 +11,8 @@ use sockwarden::output::{self, Format, ListOptions, Question, Tried, View};
 use std::collections::BTreeSet;
 
 use super::{
-    PIPE, audit, compared, doctor, explained, hostile, inventory, report, rule_list, server, snapshot, text,
-    why, with_view,
+    PIPE, audit, compared, doctor, explained, hostile, inventory, recollection, report, rule_list, server,
+    snapshot, text, why, with_view,
 };
 
 fn our_schema() -> Value {
@@ -118,6 +118,8 @@ fn every_kind_of_document_is_valid() {
         compared(Format::Json),
         doctor(Format::Json),
         rule_list(Format::Json),
+        recollection(&sample, Format::Json),
+        recollection(&hostile, Format::Json),
     ];
     let kinds: BTreeSet<String> =
         documents.iter().map(|each| document(each)["kind"].as_str().unwrap().to_owned()).collect();

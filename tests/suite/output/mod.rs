@@ -9,16 +9,18 @@ mod json;
 pub(crate) use json::line;
 
 use sockwarden::finding::{
-    Confidence, Hit, Remedy, Report, Severity, Suppressions, Undecided, Words, diff, group,
+    ChangeKind, Confidence, Hit, PastChange, PastDoor, PastFinding, PastHolder, PastTalk, Remedy, Report,
+    Severity, Suppressions, Undecided, Watched, Words, diff, group,
 };
 use sockwarden::model::sample::{Sample, endpoint};
 use sockwarden::model::{
     Access, AddrRange, Answer, Asked, Closer, Closing, Container, Entry, Evidence, ExeState, Fact, Gap,
-    Inquiry, NamespaceId, OwnerGap, PortRange, Protocol, Reach, Refusal, SocketIndex, State, Text, Users,
+    Inquiry, NamespaceId, OwnerGap, PortRange, Protocol, Reach, Refusal, Role, SocketIndex, State, Text,
+    Users,
 };
 use sockwarden::output::{
     self, Ability, Column, Comparison, Disagreement, Examination, Explained, Format, ListOptions, Outcome,
-    Question, RuleRow, Style, Trace, Tried, View, Why,
+    Question, Recollection, RuleRow, Style, Trace, Tried, View, Why,
 };
 
 /// A server: redis open to the world, nginx on two doors, a UNIX socket of a container, a
@@ -309,6 +311,89 @@ pub(crate) fn doctor(format: Format) -> String {
         disagreements: &[disagreement],
     };
     text(|out| output::doctor(out, format, &examination, &PIPE))
+}
+
+/// Everything that a history can hold, as if it had been kept of this machine.
+pub(crate) fn recollection(sample: &Sample, format: Format) -> String {
+    let at = sample.snapshot.taken_at;
+    let doors: Vec<PastDoor> = sample
+        .snapshot
+        .observations()
+        .map(|seen| PastDoor {
+            first_seen: at,
+            last_seen: at,
+            times: 1,
+            open: seen.index.0 == 0,
+            netns: seen.namespace().name.clone(),
+            protocol: seen.socket.protocol,
+            local: seen.socket.local.clone(),
+            holder: PastHolder::of(&seen),
+            reach: seen.socket.exposure.as_ref().map(|exposure| (exposure.reach, exposure.certain)),
+        })
+        .collect();
+    let change = |kind, before: usize, after: usize| PastChange {
+        at,
+        kind,
+        seen_by: "look".into(),
+        before: doors.get(before).cloned(),
+        after: doors.get(after).cloned(),
+        finding: None,
+    };
+    let found = |kind, finding: &sockwarden::finding::Finding| PastChange {
+        at,
+        kind,
+        seen_by: "start".into(),
+        before: None,
+        after: None,
+        finding: Some(PastFinding {
+            fingerprint: finding.fingerprint.clone(),
+            rule: finding.rule.clone(),
+            title: finding.title.clone(),
+            severity: finding.severity,
+            message: finding.message.clone(),
+        }),
+    };
+    let mut changes = vec![
+        change(ChangeKind::Opened, usize::MAX, 0),
+        change(ChangeKind::Closed, 4, usize::MAX),
+        change(ChangeKind::Reach, 0, 1),
+        change(ChangeKind::Owner, 1, 0),
+    ];
+    for finding in &report(sample).findings {
+        changes.push(found(ChangeKind::Finding, finding));
+        changes.push(found(ChangeKind::Cleared, finding));
+    }
+    let talk = |role, seen: &PastDoor| PastTalk {
+        first_seen: at,
+        last_seen: at,
+        times: 3,
+        protocol: seen.protocol,
+        role,
+        peer: "2001:db8::7".parse().unwrap(),
+        port: 443,
+        netns: seen.netns.clone(),
+        holder: seen.holder.clone(),
+    };
+    let talks = [Role::Inbound, Role::Outbound, Role::Peer].map(|role| talk(role, &doors[0])).to_vec();
+    let mut told = Recollection {
+        question: "changes",
+        file: sample.snapshot.host.name.clone(),
+        since: Some(at),
+        until: None,
+        watched: vec![Watched { began: at, until: at, version: "0.1.0".into(), lost: 2 }],
+        changes,
+        doors,
+        talks,
+    };
+    if format == Format::Json {
+        return text(|out| output::history(out, format, &told, &PIPE));
+    }
+    let mut all = String::new();
+    for question in ["changes", "seen", "peers"] {
+        told.question = question;
+        all.push_str(&text(|out| output::history(out, format, &told, &PIPE)));
+    }
+    all
 }
 
 pub(crate) fn rule_list(format: Format) -> String {

@@ -3,6 +3,7 @@
 
 mod change;
 mod document;
+mod history;
 mod inquiry;
 mod report;
 mod screens;
@@ -15,7 +16,7 @@ use self::document::Document;
 use serde::Serialize;
 
 use crate::model::{Observation, Snapshot, SocketIndex};
-use crate::output::{Comparison, Examination, Question, RuleRow, View, Why};
+use crate::output::{Comparison, Examination, Question, Recollection, RuleRow, View, Why};
 
 pub(crate) use self::change::write_change;
 pub(crate) use self::report::{finding, undecided, visibility};
@@ -101,6 +102,16 @@ pub fn write_why(out: &mut dyn Write, view: &View<'_>, why: &Why<'_>) -> io::Res
 pub fn write_diff(out: &mut dyn Write, comparison: &Comparison<'_>) -> io::Result<()> {
     let mut document = Document::begin(out, "diff")?;
     screens::diff(&mut document, comparison)?;
+    document.end()
+}
+
+/// What was seen when.
+///
+/// # Errors
+/// What writing to `out` gives.
+pub fn write_history(out: &mut dyn Write, told: &Recollection) -> io::Result<()> {
+    let mut document = Document::begin(out, "history")?;
+    history::history(&mut document, told)?;
     document.end()
 }
 

@@ -249,14 +249,18 @@ impl Serialize for EndpointV1<'_> {
     }
 }
 
-fn inet<S: Serializer>(serializer: S, address: IpAddr, port: Option<u16>) -> Result<S::Ok, S::Error> {
+pub(super) fn inet<S: Serializer>(
+    serializer: S,
+    address: IpAddr,
+    port: Option<u16>,
+) -> Result<S::Ok, S::Error> {
     let mut object = serializer.serialize_struct("inet", 2)?;
     object.serialize_field("address", &address)?;
     object.serialize_field("port", &port)?;
     object.end()
 }
 
-fn unix<S: Serializer>(serializer: S, name: &Text, is_abstract: bool) -> Result<S::Ok, S::Error> {
+pub(super) fn unix<S: Serializer>(serializer: S, name: &Text, is_abstract: bool) -> Result<S::Ok, S::Error> {
     let mut object = serializer.serialize_struct("unix", 3)?;
     object.serialize_field("path", &Lossy(name))?;
     object.serialize_field("abstract", &is_abstract)?;
