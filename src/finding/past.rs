@@ -100,6 +100,7 @@ impl PastDoor {
             holders: Span { start: 0, len: holders },
             owner_gap: None,
             access: None,
+            published: None,
             exposure: self
                 .reach
                 .map(|(reach, certain)| Box::new(Exposure { reach, certain, paths: Vec::new() })),
