@@ -31,3 +31,18 @@ record dir:
 # Licences and sources of what we depend on
 deny:
     cargo deny --config .deny.toml check licenses bans sources
+
+# The program in the kernel: clang makes the object that is committed (Debian 12's clang 14)
+bpf out="src/collect/linux/bpf/events.bpf.o":
+    clang -O2 -g -target bpf -mcpu=v3 -Wall -Werror -fdebug-compilation-dir=. \
+        -I"/usr/include/$(gcc -print-multiarch)" -c src/collect/linux/bpf/events.bpf.c -o {{out}}
+    llvm-strip --strip-debug {{out}}
+
+# That the committed object is what its source says
+bpf-check:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    made=$(mktemp)
+    trap 'rm -f "$made"' EXIT
+    just bpf "$made"
+    cmp "$made" src/collect/linux/bpf/events.bpf.o

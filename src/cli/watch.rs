@@ -199,7 +199,7 @@ impl Desk for Post<'_> {
             snapshot.namespaces.len(),
             self.every.as_secs_f64().round(),
         ));
-        for limit in limits.iter().chain(&[BLIND.to_owned()]) {
+        for limit in limits {
             self.session.console.notice(limit);
         }
         for gap in &snapshot.gaps {
@@ -248,11 +248,6 @@ impl Desk for Post<'_> {
         }
     }
 }
-
-/// Said at the start.
-const BLIND: &str = "without kernel programs, what lives shorter than the time between two looks is \
-                     seen without its holder, or not at all (UNIX, packet and raw sockets); \
-                     `kill -USR1` tells the measured time";
 
 /// A change as outputs know it.
 pub(crate) fn what(change: &Change) -> What<'_> {

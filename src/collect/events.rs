@@ -10,7 +10,7 @@ use super::linux::glance as imp;
 #[cfg(not(target_os = "linux"))]
 use super::unseen as imp;
 
-use crate::model::{Snapshot, Socket};
+use crate::model::{Process, Snapshot, Socket};
 use crate::source::Source;
 
 /// Shortest and longest time from one look to the next, while something happens and in quiet.
@@ -18,8 +18,10 @@ const BUSY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_mi
 const QUIET: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// Looks may take this part of one core: 1/20 while something happens, 1/100 in quiet.
 const SHARE: (u32, u32) = (20, 100);
-/// Shortest time from one look to the next that the kernel asks for.
+/// Shortest time from one hearing to the next: `REST` of `linux/bpf/events.bpf.c`.
 const SOON: Duration = Duration::from_millis(10);
+/// Hearing may take this part of one core.
+const HEARING_SHARE: u32 = 4;
 /// For so long after something happened it is not quiet.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
@@ -28,11 +30,22 @@ const AFTERMATH: Duration = Duration::from_secs(5);
 pub struct Seen {
     /// Something that can receive has come or gone, or a namespace has come.
     pub changed: bool,
-    /// Sockets that were bound, and closed before any look saw them: nobody knows by whom. Those of
-    /// the namespace with this inode.
-    pub brief: Vec<(u64, Socket)>,
+    /// The kernel told of it; else a look found it.
+    pub told: bool,
+    /// Sockets that were bound, and closed before any scan saw them.
+    pub brief: Vec<Brief>,
     /// How often the kernel had more to tell than there was room for.
     pub lost: u64,
+}
+
+/// A socket that lived shortly.
+#[derive(Clone, Debug)]
+pub struct Brief {
+    /// Inode of its namespace.
+    pub netns: u64,
+    pub socket: Socket,
+    /// Who opened it, where a program in the kernel told.
+    pub owner: Option<Box<Process>>,
 }
 
 /// The live events of one machine.
@@ -40,9 +53,11 @@ pub struct Seen {
 pub struct Events {
     imp: imp::Watcher,
     last_look: Option<Instant>,
+    last_hearing: Option<Instant>,
     last_event: Option<Instant>,
-    /// What a look costs, smoothed.
+    /// What a look costs, smoothed, and what it took to hear the last time.
     cost: Duration,
+    hearing: Duration,
     /// The longest time between two looks, and when it was.
     widest: Option<(Duration, Instant)>,
 }
@@ -52,8 +67,10 @@ impl Events {
         Self {
             imp: imp::Watcher::new(all_namespaces),
             last_look: None,
+            last_hearing: None,
             last_event: None,
             cost: Duration::ZERO,
+            hearing: Duration::ZERO,
             widest: None,
         }
     }
@@ -61,6 +78,14 @@ impl Events {
     /// Whether this system offers cheap looks at all; without them only scans tell.
     pub fn can_look(&self) -> bool {
         imp::CAN_LOOK
+    }
+
+    /// Loads what the kernel takes of our programs. Best before the first scan, so that nothing falls
+    /// between both.
+    pub fn load(&mut self) {
+        if let Ok(source) = Source::live() {
+            self.imp.load(&source);
+        }
     }
 
     /// Goes by what a scan found: its sockets are known, its namespaces are watched.
@@ -71,7 +96,35 @@ impl Events {
         self.imp.follow(Source::live()?, snapshot)
     }
 
-    /// Looks once.
+    /// Hears what was told while this snapshot was taken, and names who opened what it shows without
+    /// owner: the owner was gone before the scan came by.
+    pub fn complete(&mut self, snapshot: &mut Snapshot) -> Seen {
+        self.heard_by(|imp| imp.complete(snapshot))
+    }
+
+    /// Whether a scan would tell anything new.
+    pub fn unsettled(&self) -> bool {
+        self.imp.unsettled()
+    }
+
+    /// What the kernel has told since the last time.
+    pub fn hear(&mut self) -> Seen {
+        self.heard_by(imp::Watcher::hear)
+    }
+
+    fn heard_by(&mut self, hear: impl FnOnce(&mut imp::Watcher) -> Seen) -> Seen {
+        let start = Instant::now();
+        let seen = hear(&mut self.imp);
+        let now = Instant::now();
+        self.hearing = now - start;
+        self.last_hearing = Some(now);
+        if seen.changed || !seen.brief.is_empty() {
+            self.last_event = Some(now);
+        }
+        seen
+    }
+
+    /// Looks once, and hears what the kernel has told.
     pub fn look(&mut self) -> Seen {
         let start = Instant::now();
         if let Some(last) = self.last_look {
@@ -85,7 +138,7 @@ impl Events {
         let now = Instant::now();
         let cost = now - start;
         self.cost = if self.cost.is_zero() { cost } else { (self.cost * 3 + cost) / 4 };
-        self.last_look = Some(now);
+        (self.last_look, self.last_hearing) = (Some(now), Some(now));
         if seen.changed || !seen.brief.is_empty() {
             self.last_event = Some(now);
         }
@@ -104,9 +157,12 @@ impl Events {
         self.last_look.map_or_else(Instant::now, |last| last + self.pace())
     }
 
-    /// From when on what the kernel tells is worth another look: in a flood, looks keep their share.
+    /// From when on it is worth to hear again. A program in the kernel wakes who sleeps at most this
+    /// often and relies on it that everything is heard that much later; in a flood, hearing keeps its
+    /// share.
     pub fn listens_from(&self) -> Instant {
-        self.last_look.map_or_else(Instant::now, |last| last + (self.cost * SHARE.0).clamp(SOON, BUSY.1))
+        let rest = (self.hearing * HEARING_SHARE).clamp(SOON, BUSY.0);
+        self.last_hearing.map_or_else(Instant::now, |last| last + rest)
     }
 
     pub fn last_look(&self) -> Option<Instant> {

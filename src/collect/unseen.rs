@@ -25,6 +25,20 @@ impl Watcher {
         Seen { changed: true, ..Seen::default() }
     }
 
+    pub(super) fn load(&mut self, _source: &Source) {}
+
+    pub(super) fn complete(&mut self, _snapshot: &mut Snapshot) -> Seen {
+        Seen::default()
+    }
+
+    pub(super) fn unsettled(&self) -> bool {
+        true
+    }
+
+    pub(super) fn hear(&mut self) -> Seen {
+        Seen::default()
+    }
+
     pub(super) fn heard(&self) -> bool {
         false
     }

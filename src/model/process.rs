@@ -13,7 +13,7 @@ pub struct ProcessId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Holder {
     pub process: ProcessId,
-    /// Descriptor number; for a ring, the ring's; -1 for mapped memory.
+    /// Descriptor number; for a ring, the ring's; -1 for mapped memory and where nobody could tell.
     pub fd: i32,
     pub how: How,
 }
@@ -29,6 +29,8 @@ named! {
         Ring = "ring",
         /// Mapped into memory (a ring of a packet or XDP socket), its descriptor closed.
         Memory = "memory",
+        /// The kernel told who opened it, and both were gone before anybody could look.
+        Event = "event",
     }
 }
 

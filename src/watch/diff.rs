@@ -123,13 +123,14 @@ impl Ledger {
             finding.sockets.is_empty() || finding.sockets.iter().any(|at| wanted(&snapshot.observe(*at)))
         });
         let next = Moment { snapshot, report, doors };
-        let mut changes = self.expire(now);
         self.leave(now, &next);
         let mut news = News::new(&next);
         for (door, standing) in &next.doors {
             self.compare(door, standing, &mut news);
         }
         self.judge(now, &next, &mut news);
+        // What has come back by now was not away, however late this scan is.
+        let mut changes = self.expire(now);
         changes.extend(news.changes());
         self.last = next;
         changes
@@ -154,6 +155,20 @@ impl Ledger {
             finding: Some((snapshot, finding)),
         });
         closed.chain(cleared).collect()
+    }
+
+    /// Whether something that came and went is a door that stands, or takes the place of one that has
+    /// just gone: then it is no news, and is away from now on.
+    pub fn knows(&mut self, now: Instant, each: &Observation<'_>) -> bool {
+        let kind = self.kind(each);
+        let door = |number| Door { kind: kind.clone(), number };
+        let all = door(0)..=door(usize::MAX);
+        let local = &each.socket.local;
+        let stands = self.last.doors.range(all.clone()).any(|(_, standing)| standing.local == *local);
+        self.leaving.range_mut(all).fold(stands, |_, (_, leaving)| {
+            leaving.since = now;
+            true
+        })
     }
 
     /// When the next thing will have been away for long enough.
@@ -497,6 +512,23 @@ mod tests {
         assert_eq!(kept.observe().owners().next().unwrap().process.pid, 10, "with its holder");
         assert_eq!(clock.see(60, &Sample::new()), []);
         assert_eq!(kinds(&clock.see(1, &web(20))), [ChangeKind::Opened], "later it is new again");
+    }
+
+    #[test]
+    fn what_comes_back_for_a_moment_is_not_told_and_is_away_from_then_on() {
+        let mut clock = Clock::new();
+        clock.see(0, &web(10));
+        clock.see(1, &Sample::new());
+        let again = web(20);
+        clock.0 += DWELL / 2;
+        assert!(clock.1.knows(clock.0, &again.snapshot.observe(again.everything()[0])));
+        clock.0 += DWELL / 2;
+        assert!(clock.1.expire(clock.0).is_empty());
+        // A scan that comes late finds it back before it counts as gone.
+        clock.0 += DWELL;
+        assert_eq!(clock.see(0, &web(30)), []);
+        let other = serving(40, "/usr/sbin/nginx", 7, "0.0.0.0:81", Reach::Lan);
+        assert!(!clock.1.knows(clock.0, &other.snapshot.observe(other.everything()[0])));
     }
 
     #[test]

@@ -20,12 +20,16 @@ use std::time::{Duration, Instant};
 pub use diff::{Change, Kept, Ledger};
 pub use trigger::Files;
 
-use crate::collect::events::{Events, Seen};
+use crate::collect::events::{Brief, Events, Seen};
 use crate::finding::{ChangeKind, Report};
 use crate::firewall::generation::Generation;
-use crate::model::{Namespace, NamespaceId, Observation, Snapshot, SocketIndex};
+use crate::model::{
+    Holder, How, Namespace, NamespaceId, Observation, ProcessId, Snapshot, SocketIndex, Span,
+};
 use crate::source::Source;
 
+/// What is gone so soon after the kernel told of it is told without a scan.
+const SHORTLY: Duration = Duration::from_millis(10);
 /// A change of addresses or rules seldom comes alone.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Scans that signs ask for may take this part of one core.
@@ -146,9 +150,11 @@ pub trait Desk {
 /// # Errors
 /// Those of the first scan, and of telling.
 pub fn run(desk: &mut dyn Desk, options: &Options) -> io::Result<Tally> {
+    let mut events = Events::new(options.all_namespaces);
+    events.load();
     let mut watch = Watch {
         options: *options,
-        events: Events::new(options.all_namespaces),
+        events,
         generation: Generation::default(),
         ledger: Ledger::new(options.dwell, options.connections),
         files: Files::new(desk.files()),
@@ -175,11 +181,13 @@ struct Watch {
 struct Due {
     at: Instant,
     seen_by: SeenBy,
+    /// Only because of a sign, which may mean nothing any more by then.
+    hint: bool,
 }
 
 impl Watch {
     fn begin(&mut self, desk: &mut dyn Desk) -> io::Result<ControlFlow<()>> {
-        let batch = self.scan(desk, SeenBy::Start)?;
+        let (batch, _) = self.scan(desk, SeenBy::Start)?;
         // The first look only notes what there is.
         self.events.look();
         let limits: Vec<String> = self.events.limits().into_iter().chain(self.generation.limits()).collect();
@@ -201,44 +209,55 @@ impl Watch {
                 due.map(|due| due.at.max(rested)),
                 Some(self.next_look()),
                 deaf.then_some(listening),
-                self.ledger.next_expiry(),
+                self.ledger.next_expiry().filter(|_| due.is_none()),
                 self.options.until,
             ];
             if !self.wait(next.into_iter().flatten().min(), deaf) {
                 return Ok(());
             }
             let now = Instant::now();
-            let mut batch =
-                Batch { at: epoch(), seen_by: SeenBy::Event, changes: self.ledger.expire(now), lost: 0 };
+            let mut batch = Batch { at: epoch(), seen_by: SeenBy::Event, changes: Vec::new(), lost: 0 };
             if self.generation.changed() {
-                due = Some(sooner(due, now + SETTLE, SeenBy::Event));
+                due = Some(sooner(due, Due::new(now + SETTLE, SeenBy::Event)));
             }
             if now >= files_at {
                 files_at = now + FILES_EVERY;
                 if self.files.changed() {
                     desk.reload();
                     self.files = Files::new(desk.files());
-                    due = Some(sooner(due, now, SeenBy::Event));
+                    due = Some(sooner(due, Due::new(now, SeenBy::Event)));
                 }
             }
-            if now >= self.next_look() || now >= reconcile || now >= listening && self.events.heard() {
-                let seen = self.look();
+            let look = now >= self.next_look() || now >= reconcile;
+            if look || now >= listening && self.events.heard() {
+                let seen = if look { self.look() } else { self.events.hear() };
                 if seen.changed || seen.lost > 0 {
-                    due = Some(sooner(due, now, SeenBy::Look));
+                    let seen_by = if seen.told { SeenBy::Event } else { SeenBy::Look };
+                    due = Some(sooner(due, Due { hint: seen.lost == 0, ..Due::new(now + SHORTLY, seen_by) }));
                 }
                 batch.lost = seen.lost;
                 batch.changes.extend(self.brief(desk, seen));
+            }
+            // What is said to be away may have come back, if a scan is due.
+            if due.is_none() {
+                batch.changes.extend(self.ledger.expire(now));
             }
             if self.deliver(desk, batch)?.is_break() {
                 return Ok(());
             }
             if now >= reconcile {
                 reconcile = now + trigger::jitter(self.options.every);
-                due = Some(sooner(due, now, SeenBy::Reconciliation));
+                due = Some(sooner(due, Due::new(now, SeenBy::Reconciliation)));
             }
             if let Some(scan) = due.filter(|due| now >= due.at && now >= rested) {
                 due = None;
-                let batch = self.scan(desk, scan.seen_by)?;
+                if scan.hint && !self.events.unsettled() {
+                    continue;
+                }
+                let (batch, changed) = self.scan(desk, scan.seen_by)?;
+                if changed {
+                    due = Some(Due { hint: batch.lost == 0, ..Due::new(Instant::now(), SeenBy::Event) });
+                }
                 rested = Instant::now() + self.tally.scan * SCAN_SHARE;
                 if self.deliver(desk, batch)?.is_break() {
                     return Ok(());
@@ -266,11 +285,14 @@ impl Watch {
         desk.tell(batch)
     }
 
-    fn scan(&mut self, desk: &mut dyn Desk, seen_by: SeenBy) -> io::Result<Batch> {
+    /// Tells too whether something has changed meanwhile.
+    fn scan(&mut self, desk: &mut dyn Desk, seen_by: SeenBy) -> io::Result<(Batch, bool)> {
         let start = Instant::now();
-        let (snapshot, report) = desk.scan()?;
+        let (mut snapshot, report) = desk.scan()?;
+        let seen = self.events.complete(&mut snapshot);
+        let changed = seen.changed || seen.lost > 0;
         let (at, wanted) = (snapshot.taken_at, |seen: &Observation<'_>| desk.wanted(seen));
-        let changes = self.ledger.observe(Instant::now(), snapshot, report, &wanted);
+        let mut changes = self.ledger.observe(Instant::now(), snapshot, report, &wanted);
         let standing = self.ledger.standing().0;
         self.events.follow(standing)?;
         self.generation.follow(&Source::live()?, standing);
@@ -281,7 +303,9 @@ impl Watch {
                 changes.iter().filter(|each| !matches!(each.kind, ChangeKind::Closed | ChangeKind::Cleared));
             self.tally.missed += come.count() as u64;
         }
-        Ok(Batch { at, seen_by, changes, lost: 0 })
+        let lost = seen.lost;
+        changes.extend(self.brief(desk, seen));
+        Ok((Batch { at, seen_by, changes, lost }, changed))
     }
 
     fn next_look(&self) -> Instant {
@@ -298,23 +322,39 @@ impl Watch {
         self.events.look()
     }
 
-    /// Sockets that were closed before anybody saw them: opened and closed, by nobody knows whom.
-    fn brief(&self, desk: &dyn Desk, seen: Seen) -> Vec<Change> {
-        let (standing, _) = self.ledger.standing();
+    /// Sockets that were closed before any scan saw them: opened and closed.
+    fn brief(&mut self, desk: &dyn Desk, seen: Seen) -> Vec<Change> {
         let mut changes = Vec::new();
-        for (netns, mut socket) in seen.brief {
-            let namespace = standing.namespaces.iter().find(|each| each.inode == netns);
-            let (name, own) = namespace.map_or((None, false), |each| (each.name.clone(), each.own));
+        for Brief { netns, mut socket, owner } in seen.brief {
+            let (standing, _) = self.ledger.standing();
+            let known = standing.namespaces.iter().find(|each| each.inode == netns);
+            let namespace = known.map_or_else(
+                || Namespace { inode: netns, ..Namespace::default() },
+                |each| Namespace {
+                    inode: netns,
+                    cookie: each.cookie,
+                    name: each.name.clone(),
+                    own: each.own,
+                    sysctls: each.sysctls.clone(),
+                    ..Namespace::default()
+                },
+            );
             socket.netns = NamespaceId(0);
+            let holder = Holder { process: ProcessId(0), fd: -1, how: How::Event };
+            let holders: Vec<Holder> = owner.iter().map(|_| holder).collect();
+            socket.holders = Span { start: 0, len: u32::from(owner.is_some()) };
             let snapshot = Arc::new(Snapshot {
                 taken_at: epoch(),
                 host: standing.host.clone(),
-                namespaces: vec![Namespace { inode: netns, name, own, ..Namespace::default() }],
+                namespaces: vec![namespace],
                 sockets: vec![socket],
+                processes: owner.into_iter().map(|owner| *owner).collect(),
+                holders,
                 ..Snapshot::default()
             });
             let kept = Kept { snapshot, at: SocketIndex(0) };
-            if !desk.wanted(&kept.observe()) {
+            let seen = kept.observe();
+            if !desk.wanted(&seen) || self.ledger.knows(Instant::now(), &seen) {
                 continue;
             }
             let change = |kind, before, after| Change { kind, before, after, finding: None };
@@ -338,9 +378,17 @@ impl Watch {
     }
 }
 
+impl Due {
+    fn new(at: Instant, seen_by: SeenBy) -> Self {
+        Self { at, seen_by, hint: false }
+    }
+}
+
 /// The earlier of two scans; what asked for it first is what saw it.
-fn sooner(due: Option<Due>, at: Instant, seen_by: SeenBy) -> Due {
-    due.filter(|due| due.at <= at).unwrap_or(Due { at, seen_by })
+fn sooner(due: Option<Due>, new: Due) -> Due {
+    let Some(due) = due else { return new };
+    let first = if due.at <= new.at { due } else { new };
+    Due { hint: due.hint && new.hint, ..first }
 }
 
 /// Nanoseconds since the epoch.

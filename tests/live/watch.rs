@@ -16,11 +16,13 @@ use crate::lab::{self, Maker, Need, Netns, Outcome, Program, Stop, sockwarden, t
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn makers() -> Vec<Maker> {
-    vec![("watch-listen", listen)]
+    vec![("watch-listen", listen), ("watch-brief", brief), ("watch-churn", churn)]
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
     const ROOT: &[Need] = &[Need::Root, Need::Tool("ip")];
+    const BPF: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Kernel("programs of ours", takes_programs)];
+    const SETPRIV: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("setpriv")];
     const NFT: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft")];
     vec![
         trial("watch::a_restart_is_silent_a_replaced_program_is_not", ROOT, restart),
@@ -28,6 +30,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("watch::a_rule_that_goes_is_told_at_once", NFT, rule_removed),
         trial("watch::a_new_namespace_is_looked_into", ROOT, new_namespace),
         trial("watch::every_end_of_a_short_life_is_told", ROOT, short_lives),
+        trial("watch::a_listener_of_one_millisecond_is_told_with_its_owner", BPF, one_millisecond),
+        trial_alone("watch::what_a_flood_loses_is_counted_and_everything_is_read_anew", BPF, lost),
+        trial("watch::without_the_right_to_load_programs_it_looks_and_says_so", SETPRIV, refused),
         trial_alone("watch::a_flood_leaves_memory_flat", ROOT, flood),
         trial("watch::a_hostile_name_is_harmless", ROOT, hostile),
     ]
@@ -40,15 +45,51 @@ fn listen(arguments: &[OsString]) -> io::Result<()> {
     lab::hold()
 }
 
+/// Listens for a millisecond.
+fn brief(arguments: &[OsString]) -> io::Result<()> {
+    let address = arguments.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let listener = TcpListener::bind(address)?;
+    std::thread::sleep(Duration::from_millis(1));
+    drop(listener);
+    Ok(())
+}
+
+/// Listens on one port after the other as fast as it can, for so many milliseconds.
+fn churn(arguments: &[OsString]) -> io::Result<()> {
+    let time = arguments.first().and_then(|word| word.to_string_lossy().parse().ok()).unwrap_or(1000);
+    let until = Instant::now() + Duration::from_millis(time);
+    let mut count = 0_u64;
+    while Instant::now() < until {
+        drop(TcpListener::bind(("127.0.0.1", 10_000 + u16::try_from(count % 20_000).unwrap_or(0)))?);
+        count += 1;
+    }
+    println!("{count}");
+    lab::hold()
+}
+
+/// Whether `doctor` finds that the kernel takes the programs.
+fn takes_programs() -> bool {
+    let Ok(answer) = sockwarden(["doctor", "--json"]).output() else { return false };
+    let Ok(value) = serde_json::from_slice::<Value>(&answer.stdout) else { return false };
+    let abilities = value["abilities"].as_array();
+    abilities.into_iter().flatten().any(|each| each["id"] == "bpf-listen" && each["outcome"] == "works")
+}
+
 pub(crate) struct Watch {
     pub(crate) child: Child,
     pub(crate) lines: mpsc::Receiver<Value>,
+    /// What it says when it begins.
+    said: Vec<String>,
 }
 
 impl Watch {
     pub(crate) fn start(netns: Option<&Netns>, words: &str) -> Outcome<Self> {
         let mut command = sockwarden(["watch", "--json"]);
         command.args(words.split_whitespace());
+        Self::run(netns, command)
+    }
+
+    fn run(netns: Option<&Netns>, mut command: std::process::Command) -> Outcome<Self> {
         if let Some(netns) = netns {
             netns.enter(&mut command)?;
         }
@@ -67,9 +108,12 @@ impl Watch {
                 return Err(Stop::Fail("the watch has ended".to_owned()));
             }
         }
-        std::thread::spawn(move || notices.lines().map_while(Result::ok).for_each(drop));
+        let (teller, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            notices.lines().map_while(Result::ok).for_each(|line| drop(teller.send(line)));
+        });
         std::thread::sleep(Duration::from_millis(500));
-        Ok(Self { child, lines })
+        Ok(Self { child, lines, said: told.try_iter().collect() })
     }
 
     pub(crate) fn next(&self, what: &str, pick: impl Fn(&Value) -> bool) -> Outcome<Value> {
@@ -135,6 +179,7 @@ fn restart() -> Outcome {
     let second = program(&netns, &path, "127.0.0.1:8080")?;
     let told = watch.within(Duration::from_secs(5));
     if !told.is_empty() {
+        let told: Vec<String> = told.iter().map(Value::to_string).collect();
         return Err(Stop::Fail(format!("a restart was told: {told:#?}")));
     }
     drop(second);
@@ -220,6 +265,88 @@ fn short_lives() -> Outcome {
     if ports.len() == 200 { Ok(()) } else { Err(Stop::Fail(format!("{} of 200 were told", ports.len()))) }
 }
 
+/// 200 processes, each with an executable of its own, each with a listener of a millisecond: every one
+/// is told with pid, name and path.
+fn one_millisecond() -> Outcome {
+    let (netns, dir) = (Netns::new()?, tempfile::tempdir()?);
+    let first = dir.path().join("first");
+    copy_of_ourselves(&first)?;
+    let watch = Watch::start(Some(&netns), "--netns current --every 1h proto:tcp")?;
+    let mut expected = std::collections::BTreeMap::new();
+    for port in 7001..=7200_u64 {
+        let path = dir.path().join(format!("brief-{port}"));
+        std::fs::hard_link(&first, &path)?;
+        let mut command = netns.command(&path)?;
+        let mut child = command.args(["maker", "watch-brief", &format!("127.0.0.1:{port}")]).spawn()?;
+        let pid = child.id();
+        lab::ensure(child.wait()?.success(), || format!("the listener on {port} failed"))?;
+        expected.insert(port, (u64::from(pid), path));
+    }
+    let mut told = std::collections::BTreeMap::new();
+    for value in watch.within(Duration::from_secs(5)) {
+        let Some(port) = port(&value).filter(|_| value["change"] == "opened") else { continue };
+        lab::ensure(told.insert(port, value).is_none(), || format!("{port} was told twice"))?;
+    }
+    let mut right = 0;
+    for (port, (pid, path)) in &expected {
+        let Some(value) = told.get(port) else { continue };
+        let owner = &value["socket"]["owners"][0];
+        expect(owner["pid"] == *pid, "the pid", value)?;
+        expect(owner["exe"].as_str() == path.to_str(), "the executable", value)?;
+        let name = path.file_name().and_then(|name| name.to_str());
+        expect(owner["name"].as_str() == name, "the name", value)?;
+        expect(owner["cmdline"][2] == "watch-brief", "the arguments", value)?;
+        right += 1;
+    }
+    lab::ensure(right == 200, || format!("{right} of 200 were told with their owner"))
+}
+
+/// While the watch is stopped, more is opened than the kernel can keep for it. Afterwards the loss is
+/// told with its count, and what listens by now is found.
+fn lost() -> Outcome {
+    let netns = Netns::new()?;
+    let watch = Watch::start(Some(&netns), "--netns current --every 1h proto:tcp")?;
+    let pid = rustix_pid(watch.child.id())?;
+    signal(pid, libc::SIGSTOP)?;
+    let mut churn = Program::start(netns.command("/proc/self/exe")?.args(["maker", "watch-churn", "3000"]))?;
+    let count: u64 = churn.line()?.parse()?;
+    let _listener = program(&netns, Path::new("/proc/self/exe"), "127.0.0.1:8080")?;
+    signal(pid, libc::SIGCONT)?;
+    // A record takes some 300 bytes of 4 MiB.
+    if count < 20_000 {
+        return Err(Stop::Skip(format!("only {count} listeners in 3 s: the ring had room for them")));
+    }
+    let told = watch.next("the loss", |value| value["change"] == "lost-events")?;
+    expect(told["lost"].as_u64() > Some(0), "with its count", &told)?;
+    watch.next("the listener that stands", |value| port(value) == Some(8080))?;
+    Ok(())
+}
+
+fn rustix_pid(pid: u32) -> Outcome<libc::pid_t> {
+    Ok(pid.try_into()?)
+}
+
+fn signal(pid: libc::pid_t, signal: libc::c_int) -> Outcome {
+    // SAFETY: takes numbers only; the process is a child of ours that nobody has waited for.
+    lab::check(unsafe { libc::kill(pid, signal) })?;
+    Ok(())
+}
+
+/// Root that may not load programs: the same watch as ever, and it says what it lacks.
+fn refused() -> Outcome {
+    let netns = Netns::new()?;
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--bounding-set", "-bpf,-sys_admin,-perfmon", "--"]);
+    command.arg(sockwarden::<&str>([]).get_program()).args(["watch", "--json", "--netns", "current"]);
+    let watch = Watch::run(Some(&netns), command)?;
+    let said = watch.said.join("\n");
+    lab::ensure(said.contains("without programs in the kernel"), || format!("it only said {said:?}"))?;
+    lab::ensure(said.contains("CAP_BPF"), || format!("no way out in {said:?}"))?;
+    let _listener = program(&netns, Path::new("/proc/self/exe"), "127.0.0.1:8080")?;
+    let told = watch.next("the listener", |value| port(value) == Some(8080))?;
+    expect(told["change"] == "opened", "it is told as ever", &told)
+}
+
 fn resident(pid: u32) -> Outcome<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
@@ -264,10 +391,12 @@ fn hostile() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("\u{1b}]0;evil\u{7}\n\u{202e}x");
     copy_of_ourselves(&path)?;
-    let mut command = sockwarden(["watch", "--netns", "current", "--for", "4s"]);
+    let mut command = sockwarden(["watch", "--netns", "current", "--for", "8s"]);
     netns.enter(&mut command)?;
-    let watch = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    std::thread::sleep(Duration::from_secs(1));
+    let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut notices = BufReader::new(watch.stderr.take().ok_or("no pipe")?);
+    let mut said = String::new();
+    while !said.contains("watching ") && notices.read_line(&mut said)? > 0 {}
     let _server = program(&netns, &path, "127.0.0.1:8080")?;
     let text = String::from_utf8(watch.wait_with_output()?.stdout)?;
     if !text.contains(":8080") {

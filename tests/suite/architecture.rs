@@ -46,6 +46,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("firewall/ask/routes.rs", &["model", "firewall"]),
     ("firewall/suggest", &["model", "finding", "firewall"]),
     ("collect/join.rs", &["model", "collect"]),
+    ("collect/linux/bpf/record.rs", &["model", "collect"]),
     ("collect/linux/wire/", &["model", "netlink", "collect"]),
     ("collect/linux/links.rs", &["netlink", "collect"]),
     ("collect/roles.rs", &["model", "collect"]),

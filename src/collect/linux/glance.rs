@@ -8,25 +8,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use super::bpf::record::{self, Event, What};
+use super::bpf::{self, Programs, Refusal};
 use super::netns::{self, Namespaces};
 use super::proc_net::{self, File, inode_of};
 use super::sock_diag;
 use super::wire::{self, Dump};
-use crate::collect::events::Seen;
+use crate::collect::events::{Brief, Seen};
 use crate::collect::gaps::Gaps;
 use crate::collect::table::Table;
-use crate::model::{Endpoint, NamespaceId, OwnerGap, Protocol, Snapshot, Socket, SocketType, State};
+use crate::model::{
+    Endpoint, Holder, How, NamespaceId, OwnerGap, Process, ProcessId, Protocol, Snapshot, Socket, SocketType,
+    Span, State,
+};
 use crate::source::{Heard, Source, Subscription};
 
 pub(crate) const CAN_LOOK: bool = true;
 
 const NETLINK_SOCK_DIAG: u32 = 4;
-/// Groups 1 to 4: TCP and UDP of IPv4, then of IPv6.
+/// Groups 1 to 4: TCP and UDP of IPv4, then of IPv6; those of UDP alone where a program tells of
+/// listeners.
 const DESTROY_GROUPS: u32 = 0b1111;
+const DESTROY_UDP: u32 = 0b1010;
 /// Namespaces that are looked into and listened in between two scans; the rest is found by scans.
 const NAMESPACES: usize = 64;
 /// Brief sockets that are told apart in one look; more are counted as lost.
-const BRIEF: usize = 1_000;
+const MOST_BRIEF: usize = 1_000;
+/// How far back one that is alike is looked for.
+const ALIKE: usize = 64;
 /// Sockets that are remembered until a scan has seen them.
 const UNSCANNED: usize = 100_000;
 /// Linux's own choice, for a namespace where it could not be read.
@@ -35,6 +44,13 @@ const EPHEMERAL: (u16, u16) = (32768, 60999);
 /// A socket for as long as it lives: namespace, cookie, inode. The kernel gives cookies to all but
 /// those that only /proc/net lists.
 type Key = (u64, u64, u64);
+
+/// A socket that no scan has seen yet.
+#[derive(Debug)]
+struct Fresh {
+    socket: Socket,
+    owner: Option<Box<Process>>,
+}
 
 #[derive(Debug)]
 struct Place {
@@ -53,7 +69,12 @@ pub(crate) struct Watcher {
     /// Found by the last look or the scan since.
     known: BTreeSet<Key>,
     /// Found by looks, and by no scan yet: if they end now, no scan will ever tell of them.
-    unscanned: BTreeMap<Key, Socket>,
+    unscanned: BTreeMap<Key, Fresh>,
+    /// Something that a scan has seen is no more as it was.
+    stale: bool,
+    programs: Result<Programs, Refusal>,
+    /// Nanoseconds since the epoch.
+    booted: i64,
     namespaces: BTreeSet<u64>,
     pids: Vec<u32>,
     /// Namespaces beyond `NAMESPACES`, and why the kernel does not tell of ends.
@@ -70,11 +91,19 @@ impl Watcher {
             last: BTreeSet::new(),
             known: BTreeSet::new(),
             unscanned: BTreeMap::new(),
+            stale: false,
+            programs: Err(Refusal::NotLoaded),
+            booted: 0,
             namespaces: BTreeSet::new(),
             pids: Vec::new(),
             unwatched: 0,
             deaf: None,
         }
+    }
+
+    pub(crate) fn load(&mut self, source: &Source) {
+        self.booted = booted();
+        self.programs = bpf::load(source);
     }
 
     pub(crate) fn follow(&mut self, source: Source, snapshot: &Snapshot) -> io::Result<()> {
@@ -98,8 +127,7 @@ impl Watcher {
             self.places.push(Place { inode, ephemeral, ends });
         }
         for socket in &snapshot.sockets {
-            let netns = snapshot.namespaces.get(socket.netns.0 as usize).map_or(0, |each| each.inode);
-            let key = key(netns, socket);
+            let key = key(netns_of(snapshot, socket), socket);
             self.unscanned.remove(&key);
             self.known.insert(key);
         }
@@ -112,8 +140,9 @@ impl Watcher {
         // what was never bound has none.
         const REMOTE_PORT: u32 = 16 + 4 + 2;
         const LOCAL_PORT: u32 = 16 + 4;
+        let groups = if self.programs.is_ok() { DESTROY_UDP } else { DESTROY_GROUPS };
         let heard = source
-            .subscribe(inode, NETLINK_SOCK_DIAG, DESTROY_GROUPS)
+            .subscribe(inode, NETLINK_SOCK_DIAG, groups)
             .and_then(|ends| ends.only(REMOTE_PORT, LOCAL_PORT).map(|()| ends));
         match heard {
             Ok(ends) => Some(ends),
@@ -124,9 +153,36 @@ impl Watcher {
         }
     }
 
+    /// Hears what has been told, and names the owners of what this snapshot shows without one. What
+    /// it shows, its scan tells: it lived long enough.
+    pub(crate) fn complete(&mut self, snapshot: &mut Snapshot) -> Seen {
+        self.stale = false;
+        let mut seen = self.hear();
+        let (with_key, without): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut seen.brief).into_iter().partition(|brief| brief.socket.cookie != 0);
+        seen.brief = without;
+        let mut ended: BTreeMap<Key, Brief> =
+            with_key.into_iter().map(|brief| (key(brief.netns, &brief.socket), brief)).collect();
+        for at in 0..snapshot.sockets.len() {
+            let socket = &snapshot.sockets[at];
+            let key = key(netns_of(snapshot, socket), socket);
+            let ended = ended.remove(&key);
+            self.stale |= ended.is_some();
+            if socket.holders.len > 0 || socket.cookie == 0 {
+                continue;
+            }
+            let fresh = self.unscanned.get(&key).and_then(|fresh| fresh.owner.as_deref());
+            if let Some(owner) = ended.as_ref().and_then(|brief| brief.owner.as_deref()).or(fresh) {
+                name_owner(snapshot, at, owner);
+            }
+        }
+        seen.changed |= self.stale;
+        seen.brief.extend(ended.into_values());
+        seen
+    }
+
     pub(crate) fn look(&mut self) -> Seen {
-        let mut seen = Seen::default();
-        self.hear(&mut seen);
+        let mut seen = self.hear();
         let Some(source) = &self.source else { return Seen { changed: true, ..seen } };
         let mut now = BTreeMap::new();
         for place in &self.places {
@@ -145,27 +201,49 @@ impl Watcher {
         }
         let gone: Vec<Key> = self.last.iter().filter(|key| !now.contains_key(*key)).copied().collect();
         for key in &gone {
-            if let Some(socket) = self.unscanned.remove(key) {
-                tell_brief(&mut seen, key.0, socket);
+            if let Some(fresh) = self.unscanned.remove(key) {
+                tell_brief(&mut seen, key.0, fresh);
             }
         }
-        seen.changed |= !gone.is_empty() || self.new_namespace();
+        self.stale |= !gone.is_empty() || self.new_namespace();
         self.last = now.keys().copied().collect();
-        let room = UNSCANNED.saturating_sub(self.unscanned.len());
-        let new = now.into_iter().filter(|(key, _)| !self.known.contains(key));
-        self.unscanned.extend(new.take(room));
-        seen.changed |= self.last.difference(&self.known).next().is_some();
+        for (key, socket) in now.into_iter().filter(|(key, _)| !self.known.contains(key)) {
+            // What a program told of it is more.
+            if self.unscanned.len() < UNSCANNED {
+                self.unscanned.entry(key).or_insert(Fresh { socket, owner: None });
+            }
+        }
+        seen.changed |= self.stale || self.last.difference(&self.known).next().is_some();
         self.known.clone_from(&self.last);
         seen
     }
 
-    /// What the kernel told of sockets that ended.
-    fn hear(&mut self, seen: &mut Seen) {
+    /// What the kernel has told: programs of what listens, netlink of what ended.
+    pub(crate) fn hear(&mut self) -> Seen {
+        let mut seen = Seen::default();
+        // Ends are taken in first and understood last: whatever ended was told of before it.
+        let ends = self.ends(&mut seen);
+        let fresh = self.openings(&mut seen);
+        for (netns, socket) in ends {
+            let key = key(netns, &socket);
+            if !self.end(&mut seen, &key)
+                && let Some(socket) = self.brief(netns, socket)
+            {
+                tell_brief(&mut seen, netns, Fresh { socket, owner: None });
+            }
+        }
+        seen.told = self.stale || fresh.iter().any(|key| self.unscanned.contains_key(key));
+        seen.changed |= seen.told;
+        seen
+    }
+
+    fn ends(&mut self, seen: &mut Seen) -> Vec<(u64, Socket)> {
+        let mut ends = Vec::new();
         for place in &mut self.places {
-            let Some(ends) = &mut place.ends else { continue };
+            let Some(subscription) = &mut place.ends else { continue };
             let mut table = Table::default();
-            let heard = ends.drain(&mut |block| {
-                if table.sockets.len() < 2 * BRIEF {
+            let heard = subscription.drain(&mut |block| {
+                if table.sockets.len() < 2 * MOST_BRIEF {
                     wire::decode(Dump::Inet(Protocol::Tcp), NamespaceId(0), block, &mut table);
                 } else {
                     seen.lost += 1;
@@ -179,18 +257,64 @@ impl Watcher {
                     place.ends = None;
                 }
             }
-            for socket in table.sockets {
-                let key = key(place.inode, &socket);
-                if let Some(known) = self.unscanned.remove(&key) {
-                    seen.changed = true;
-                    tell_brief(seen, place.inode, known);
-                } else if self.known.contains(&key) {
-                    seen.changed = true;
-                } else if let Some(socket) = brief(socket, place.ephemeral) {
-                    tell_brief(seen, place.inode, socket);
+            ends.extend(table.sockets.into_iter().map(|socket| (place.inode, socket)));
+        }
+        ends
+    }
+
+    /// What programs tell; returns what has begun to listen.
+    fn openings(&mut self, seen: &mut Seen) -> Vec<Key> {
+        let Ok(programs) = &mut self.programs else { return Vec::new() };
+        let (mut events, booted) = (Vec::new(), self.booted);
+        let lost = programs.drain(&mut |bytes| events.extend(record::decode(bytes, booted)));
+        seen.lost += lost;
+        let own = self.source.as_ref().and_then(Source::own_netns);
+        let mut fresh = Vec::new();
+        for Event { what, netns, socket, owner } in events {
+            let key = key(netns, &socket);
+            match what {
+                _ if !self.all_namespaces && own.is_some_and(|own| own != netns) => {}
+                What::Listens => {
+                    self.stale |= self.known.contains(&key);
+                    if self.unscanned.len() < UNSCANNED {
+                        self.unscanned.insert(key, Fresh { socket, owner });
+                        fresh.push(key);
+                    } else {
+                        seen.lost += 1;
+                    }
+                }
+                What::Ends => {
+                    if !self.end(seen, &key) && lost > 0 {
+                        tell_brief(seen, netns, Fresh { socket, owner: None });
+                    }
                 }
             }
         }
+        fresh
+    }
+
+    /// Whether a socket that has ended was known to anybody.
+    fn end(&mut self, seen: &mut Seen, key: &Key) -> bool {
+        let scanned = self.known.remove(key);
+        self.last.remove(key);
+        if let Some(fresh) = self.unscanned.remove(key) {
+            // Where a scan knows it in another state, the next one must see that it is gone.
+            self.stale |= scanned;
+            tell_brief(seen, key.0, fresh);
+            return true;
+        }
+        self.stale |= scanned;
+        scanned
+    }
+
+    fn brief(&self, netns: u64, socket: Socket) -> Option<Socket> {
+        let place = self.places.iter().find(|place| place.inode == netns)?;
+        brief(socket, place.ephemeral)
+    }
+
+    /// Whether a scan would tell anything new.
+    pub(crate) fn unsettled(&self) -> bool {
+        self.stale || !self.unscanned.is_empty()
     }
 
     /// Whether a process has appeared in a namespace that nobody knows.
@@ -208,21 +332,66 @@ impl Watcher {
     }
 
     pub(crate) fn heard(&self) -> bool {
-        self.places.iter().any(|place| place.ends.as_ref().is_some_and(Subscription::is_ready))
+        let told = self.programs.as_ref().is_ok_and(Programs::has_told);
+        told || self.places.iter().any(|place| place.ends.as_ref().is_some_and(Subscription::is_ready))
     }
 
     pub(crate) fn limits(&self) -> Vec<String> {
+        let programs = match &self.programs {
+            Ok(_) => "a program in the kernel tells who listens on TCP; of other sockets, what lives \
+                      shorter than the time between two looks is seen without its holder, or not at \
+                      all (UNIX, packet and raw sockets)"
+                .to_owned(),
+            Err(refusal) => {
+                let remedy = refusal.remedy().map_or_else(String::new, |remedy| format!("; {remedy}"));
+                format!(
+                    "without programs in the kernel ({refusal}{remedy}), what lives shorter than the time \
+                     between two looks is seen without its holder, or not at all (UNIX, packet and raw \
+                     sockets)"
+                )
+            }
+        };
         let deaf = self.deaf.as_ref().map(|why| {
             format!("the kernel does not tell of sockets that end ({why}): one that lives between two looks stays unseen")
         });
         let beyond = (self.unwatched > 0)
             .then(|| format!("{} network namespaces are only seen by the full scans", self.unwatched));
-        deaf.into_iter().chain(beyond).collect()
+        std::iter::once(programs).chain(deaf).chain(beyond).collect()
     }
 
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.places.iter().filter_map(|place| place.ends.as_ref().map(|ends| ends.as_fd())).collect()
+        let told = self.programs.as_ref().ok().map(Programs::descriptor);
+        let ends = self.places.iter().filter_map(|place| place.ends.as_ref().map(|ends| ends.as_fd()));
+        told.into_iter().chain(ends).collect()
     }
+}
+
+fn netns_of(snapshot: &Snapshot, socket: &Socket) -> u64 {
+    snapshot.namespaces.get(socket.netns.0 as usize).map_or(0, |each| each.inode)
+}
+
+/// Puts down who opened a socket.
+fn name_owner(snapshot: &mut Snapshot, at: usize, owner: &Process) {
+    let index = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+    let same = |each: &Process| (each.pid, each.start_ticks) == (owner.pid, owner.start_ticks);
+    let process = snapshot.processes.iter().position(same).unwrap_or_else(|| {
+        snapshot.processes.push(owner.clone());
+        snapshot.processes.len() - 1
+    });
+    let start = index(snapshot.holders.len());
+    snapshot.holders.push(Holder { process: ProcessId(index(process)), fd: -1, how: How::Event });
+    let socket = &mut snapshot.sockets[at];
+    (socket.holders, socket.owner_gap) = (Span { start, len: 1 }, None);
+}
+
+/// Nanoseconds since the epoch at which this machine was started.
+fn booted() -> i64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let nanoseconds = |clock| {
+        let time = clock_gettime(clock);
+        time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+    };
+    nanoseconds(ClockId::Realtime) - nanoseconds(ClockId::Boottime)
 }
 
 /// A cookie outlives the inode number, which is zero when the kernel tells of an end.
@@ -287,16 +456,25 @@ fn brief(mut socket: Socket, ephemeral: (u16, u16)) -> Option<Socket> {
     (socket.remote == Endpoint::None).then_some(socket)
 }
 
-/// Nobody will ever know who held it.
-fn tell_brief(seen: &mut Seen, netns: u64, mut socket: Socket) {
-    if seen.brief.len() >= BRIEF {
+/// Nobody will ever learn more of it. The same place, opened again and again by one program, is told
+/// once a time.
+fn tell_brief(seen: &mut Seen, netns: u64, fresh: Fresh) {
+    let Fresh { mut socket, owner } = fresh;
+    let who = |owner: &Option<Box<Process>>| owner.as_ref().map(|each| (each.pid, each.start_ticks));
+    let same = |brief: &Brief| {
+        (brief.netns, &brief.socket.local) == (netns, &socket.local) && who(&brief.owner) == who(&owner)
+    };
+    if owner.is_some() && seen.brief.iter().rev().take(ALIKE).any(same) {
+        return;
+    }
+    if seen.brief.len() >= MOST_BRIEF {
         seen.lost += 1;
         return;
     }
     socket.inode = 0;
     socket.state = State::Closed;
-    socket.owner_gap = Some(OwnerGap::Gone);
-    seen.brief.push((netns, socket));
+    socket.owner_gap = owner.is_none().then_some(socket.owner_gap.unwrap_or(OwnerGap::Gone));
+    seen.brief.push(Brief { netns, socket, owner });
 }
 
 #[cfg(test)]
@@ -325,15 +503,16 @@ mod tests {
         refused.remote = endpoint("127.0.0.1:1");
         assert!(brief(refused, EPHEMERAL).is_none());
         let mut seen = Seen::default();
-        tell_brief(&mut seen, 7, brief(listener, EPHEMERAL).unwrap());
-        let (netns, told) = &seen.brief[0];
-        assert_eq!((*netns, told.state, told.owner_gap), (7, State::Closed, Some(OwnerGap::Gone)));
+        let fresh = |socket| Fresh { socket, owner: None };
+        tell_brief(&mut seen, 7, fresh(brief(listener, EPHEMERAL).unwrap()));
+        let Brief { netns, socket, .. } = &seen.brief[0];
+        assert_eq!((*netns, socket.state, socket.owner_gap), (7, State::Closed, Some(OwnerGap::Gone)));
         let mut client = udp("0.0.0.0:40000");
         client.protocol_number = Some(17);
         assert!(brief(client, EPHEMERAL).is_none());
-        for _ in 0..2 * BRIEF {
-            tell_brief(&mut seen, 7, udp("0.0.0.0:53"));
+        for _ in 0..2 * MOST_BRIEF {
+            tell_brief(&mut seen, 7, fresh(udp("0.0.0.0:53")));
         }
-        assert!(seen.brief.len() == BRIEF && seen.lost == BRIEF as u64 + 1);
+        assert!(seen.brief.len() == MOST_BRIEF && seen.lost == MOST_BRIEF as u64 + 1);
     }
 }

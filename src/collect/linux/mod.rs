@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ask;
+pub mod bpf;
 #[cfg(target_os = "linux")]
 pub(super) mod glance;
 mod leftover;

@@ -10,7 +10,7 @@ use std::io;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::{Found, State};
-use crate::collect::linux::rights;
+use crate::collect::linux::{bpf, rights};
 use crate::model::counted;
 use crate::source::{NetlinkError, NetnsPlace, Source};
 
@@ -104,6 +104,7 @@ impl<'s> Tries<'s> {
             }
             "netns-enter" => self.namespaces(),
             "bound-tcp" => self.bound(),
+            "bpf-listen" => self.program(),
             "interfaces" => {
                 self.ask(0, &probe::links(), "who can reach a socket is told from its address alone")
             }
@@ -235,6 +236,18 @@ impl<'s> Tries<'s> {
             Ok(false) => absent("the kernel is older than 6.8: ports that are only bound stay unseen"),
             Err(error) => absent(format!("could not be tried: {error}")),
         }
+    }
+
+    /// Loaded, attached and taken away again.
+    fn program(&self) -> Found {
+        const COSTS: &str = "`watch` tells a listener that lives only for a moment without its holder";
+        let refusal = match bpf::load(self.source) {
+            Ok(_) => return works_with("the kernel takes tp_btf/inet_sock_set_state"),
+            Err(refusal) => refusal,
+        };
+        let state = if refusal.is_for_rights() { State::Refused } else { State::Absent };
+        let remedy = refusal.remedy().map(str::to_owned);
+        Found { state, detail: format!("{refusal}; {COSTS}"), remedy }
     }
 
     fn legacy(&self) -> Found {

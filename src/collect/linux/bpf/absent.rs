@@ -1,0 +1,30 @@
+//! A build without the feature `bpf`.
+
+#![forbid(unsafe_code)]
+
+use std::os::fd::BorrowedFd;
+
+use super::Refusal;
+use crate::source::Source;
+
+/// There are none.
+#[derive(Debug)]
+pub(crate) enum Programs {}
+
+impl Programs {
+    pub(crate) fn load(_source: &Source) -> Result<Self, Refusal> {
+        Err(Refusal::NotLoaded)
+    }
+
+    pub(crate) fn drain(&mut self, _take: &mut dyn FnMut(&[u8])) -> u64 {
+        match *self {}
+    }
+
+    pub(crate) fn has_told(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        match *self {}
+    }
+}
