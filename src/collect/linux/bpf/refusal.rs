@@ -6,6 +6,7 @@ use std::fmt;
 
 /// Why programs are not in use.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "bpf"), expect(dead_code, reason = "the loader alone meets the kernel"))]
 pub(crate) enum Refusal {
     /// Nobody has asked for them.
     NotLoaded,
