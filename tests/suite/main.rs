@@ -5,6 +5,7 @@
 mod architecture;
 mod cli;
 mod collect;
+mod hosts;
 mod output;
 mod packaging;
 mod rules;

@@ -8,6 +8,8 @@
 
 mod case;
 mod daemons;
+mod hosts;
+mod record;
 mod servers;
 mod signs;
 mod stock;
@@ -24,6 +26,7 @@ use serde_json::Value;
 
 use crate::lab::{self, Netns, Outcome, Program, Stop};
 use case::{Case, Fix, Helper, Ready, Side};
+use hosts::Host;
 use turns::{NOT_DUE, Turns};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -36,7 +39,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         })
     };
     let stock = lab::trial("rules::stock_programs_are_quiet", stock::STOCK_NEEDS, stock);
-    all.into_iter().enumerate().map(each).chain([stock]).collect()
+    let hosts = hosts::ALL.iter().enumerate().map(|(number, host)| {
+        let due = turns.one_of(hosts::ALL.len(), number);
+        lab::trial(&format!("rules::{}_is_quiet", host.name.replace('-', "_")), host.needs, move || {
+            if due { good(host) } else { Err(Stop::Skip(NOT_DUE.to_owned())) }
+        })
+    });
+    all.into_iter().enumerate().map(each).chain([stock]).chain(hosts).collect()
 }
 
 /// How often the program under test is asked again while things settle.
@@ -137,6 +146,27 @@ fn stock() -> Outcome {
     }
     let found = room.findings()?;
     drop(running);
+    nothing_above_low(&found)
+}
+
+/// A machine as it should be: nothing above low; kept as a snapshot where that is asked for.
+fn good(host: &Host) -> Outcome {
+    let room = Room::new("10.77.0.1")?;
+    room.script(host.prepare)?;
+    let mut running = Vec::new();
+    for helper in host.programs {
+        running.push(room.help(helper)?);
+    }
+    if let Some(folder) = std::env::var_os("SOCKWARDEN_RECORD").map(PathBuf::from) {
+        let folder = folder.join(host.name);
+        let mut command = lab::sockwarden(["snapshot", "--netns", "current", "--output", "-"]);
+        room.here.enter(&mut command)?;
+        record::write(&folder, host, &lab::output(&mut command)?)?;
+    }
+    nothing_above_low(&room.findings()?)
+}
+
+fn nothing_above_low(found: &[Value]) -> Outcome {
     match found.iter().find(|found| !matches!(text(&found["severity"]), "low" | "info")) {
         None => Ok(()),
         Some(wrong) => Err(Stop::Fail(format!("a stock program is said to be risky: {wrong}"))),
@@ -389,6 +419,13 @@ for _ in $(seq 100); do
 done
 END
 printf '#!/bin/sh\nexec "%s" "$@"\n' "$1" > /tmp/stub/sockwarden
+cat > /tmp/stub/unit <<'END'
+#!/bin/sh
+group=$GROUPS_HERE/system.slice/$1
+[ -z "$GROUPS_HERE" ] || { mkdir -p "$group" && echo $$ > "$group/cgroup.procs"; }
+shift
+exec "$@"
+END
 chmod 755 /tmp/stub/*
 touch /tmp/systemctl
 echo ready

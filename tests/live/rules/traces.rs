@@ -333,7 +333,7 @@ urllib.request.urlopen('http://169.254.169.254/latest/meta-data/')\"",
         ready: Ready::Tcp(9222),
         fix: Fix::Option {
             said: "--remote-debugging-pipe",
-            start: "exec 3</dev/zero 4>/dev/null
+            start: "mkfifo /tmp/quiet; exec 3<>/tmp/quiet 4>/dev/null
                 exec /usr/lib/chromium/chromium-headless-shell --no-sandbox --remote-debugging-pipe about:blank",
         },
         fixed: &[Ready::Asked],

@@ -15,6 +15,7 @@ pub(super) struct Turns {
     all: bool,
     first: usize,
     of: usize,
+    hours: u64,
     /// Ids of rules. Empty without git: then only turns decide.
     changed: BTreeSet<String>,
 }
@@ -25,7 +26,12 @@ impl Turns {
         let hours = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 3600);
         // Both are small: the remainder is less than `of`.
         let first = (hours % of as u64) as usize * AT_ONCE % of;
-        Self { all: ["long", "soak"].contains(&tier.as_str()), first, of, changed: changed_rules() }
+        Self { all: ["long", "soak"].contains(&tier.as_str()), first, of, hours, changed: changed_rules() }
+    }
+
+    /// Whether it is this one's turn among a few, of which one runs at a time.
+    pub(super) fn one_of(&self, few: usize, number: usize) -> bool {
+        self.all || self.hours % few as u64 == number as u64
     }
 
     /// Whether the case of this number, which proves this rule, runs now.
