@@ -96,12 +96,11 @@ pub(crate) fn options(session: &Session, least: Option<crate::finding::Severity>
     }
 }
 
-#[cfg(feature = "desktop")]
 pub(crate) fn say(text: &str) {
     super::console::say(&format!("sockwarden: {}\n", crate::model::Text::from(text)));
 }
 
-fn json(event: &Event<'_>) -> String {
+pub(super) fn json(event: &Event<'_>) -> String {
     let mut line = Vec::new();
     // Writing to memory does not fail.
     let _ = output::event(&mut line, Format::Json, event, &Style::default());

@@ -14,6 +14,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod errors;
+mod exec;
 mod exit;
 mod filter;
 #[cfg(feature = "history")]

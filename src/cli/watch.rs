@@ -11,11 +11,12 @@ use clap::builder::PossibleValuesParser;
 
 use super::args::{Answer, Ground, Words, forms};
 use super::errors::{Faults, show};
+use super::exec::Runner;
 use super::exit::{Exit, Threshold};
 use super::filter::{Filter, explanation};
 #[cfg(feature = "history")]
 use super::keeping::Keeping;
-use super::listeners::Listeners;
+use super::listeners::{Listeners, json, say};
 use super::session::Session;
 use super::settings::{Settings, duration};
 use crate::finding::{ChangeKind, Report, Suppressions};
@@ -60,6 +61,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, help_heading = "Telling",
           default_missing_value = crate::watch::publish::USUAL, value_hint = clap::ValueHint::FilePath)]
     pub(crate) publish: Option<PathBuf>,
+    /// Run this program for each change that is told, with its JSON on standard input: no shell, no
+    /// arguments, four at once
+    #[arg(long, value_name = "PROGRAM", help_heading = "Telling", value_hint = clap::ValueHint::ExecutablePath)]
+    exec: Option<PathBuf>,
+    /// How long the program of --exec may take before it is ended [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Telling", requires = "exec")]
+    exec_timeout: Option<Duration>,
     /// Keep first and last sightings, changes, findings and peers in a file that `history` reads
     /// [default: /var/lib/sockwarden/history.db for root, else one at home]
     #[cfg(feature = "history")]
@@ -106,6 +114,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         report: CostReport::new(),
         every: options.every,
         listeners: Listeners::open(&args, &session)?,
+        runner: args
+            .exec
+            .as_ref()
+            .map(|program| Runner::start(program, args.exec_timeout.unwrap_or(EXEC_TIMEOUT), say))
+            .transpose()?,
         #[cfg(feature = "history")]
         keeping: args
             .history
@@ -116,6 +129,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let tally = watch::run(&mut post, &options).context("the watch has ended")?;
     let failed = post.failed;
     post.listeners.end();
+    if let Some(runner) = post.runner {
+        runner.end();
+    }
     #[cfg(feature = "history")]
     if let Some(keeping) = post.keeping {
         keeping.end();
@@ -126,6 +142,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
 
 /// Full scans are no substitute for looks.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// How long a program of `--exec` may take.
+const EXEC_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the watch reports to.
 struct Post<'s> {
@@ -144,6 +162,7 @@ struct Post<'s> {
     report: CostReport,
     every: Duration,
     listeners: Listeners,
+    runner: Option<Runner>,
     #[cfg(feature = "history")]
     keeping: Option<Keeping>,
 }
@@ -216,6 +235,9 @@ impl Desk for Post<'_> {
         }
         if batch.seen_by == SeenBy::Start && !self.standing {
             return Ok(ControlFlow::Continue(()));
+        }
+        if let Some(runner) = &self.runner {
+            events(&batch).for_each(|event| runner.run(json(&event)));
         }
         let console = &self.session.console;
         console.answer_io(|out| {

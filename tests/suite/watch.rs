@@ -188,3 +188,53 @@ fn whoever_asks_is_told_what_it_costs() {
     watch.signal("-TERM");
     assert_eq!(watch.end(), Some(143));
 }
+
+fn script(folder: &std::path::Path, text: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = folder.join("script");
+    std::fs::write(&place, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).unwrap();
+    place
+}
+
+#[test]
+fn a_program_is_run_for_each_change_and_gets_its_json_and_no_arguments() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = script(folder.path(), "[ $# = 0 ] || exit 9\ncat >>\"$(dirname \"$0\")/got\"");
+    // Not of the ports that the kernel hands out.
+    let listener = (21000..22000_u16).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).unwrap();
+    let number = listener.local_addr().unwrap().port();
+    drop(listener);
+    let words = format!("--json --netns current --dwell 300ms --exec {} port:{number}", place.display());
+    let mut watch = Watch::start(&words);
+    let listener = TcpListener::bind(("127.0.0.1", number)).unwrap();
+    let opened = watch.next("opened", |value| port(value) == Some(u64::from(number)));
+    drop(listener);
+    let closed = watch.next("closed", |value| port(value) == Some(u64::from(number)));
+    let start = Instant::now();
+    loop {
+        let got = std::fs::read_to_string(folder.path().join("got")).unwrap_or_default();
+        let got: Vec<Value> = got.lines().map(line).collect();
+        if got.contains(&opened) && got.contains(&closed) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{got:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_program_that_fails_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = script(folder.path(), "exit 3");
+    let listener = (22000..23000_u16).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).unwrap();
+    let number = listener.local_addr().unwrap().port();
+    drop(listener);
+    let mut watch = Watch::start(&format!("--netns current --exec {} port:{number}", place.display()));
+    let _listener = TcpListener::bind(("127.0.0.1", number)).unwrap();
+    let told = watch.notice("ended with");
+    assert!(told.contains("exit status: 3") && told.contains("script"), "{told}");
+    let refused =
+        Command::new(env!("CARGO_BIN_EXE_sockwarden")).args(["watch", "--exec", "/nonexistent/x"]).output();
+    assert_eq!(refused.unwrap().status.code(), Some(2));
+}
