@@ -65,6 +65,7 @@ fn read(netns: u64, source: &Source) -> io::Result<(Vec<Interface>, Sysctls)> {
         "sys/net/ipv4/ip_forward",
         "sys/net/ipv6/conf/all/forwarding",
         "sys/net/ipv4/conf/all/route_localnet",
+        "sys/net/ipv4/conf/all/rp_filter",
     ];
     let files = source.netns_files(netns, &paths);
     let file = |at: usize| files.get(at).and_then(|file| file.as_deref().ok());
@@ -81,7 +82,14 @@ fn read(netns: u64, source: &Source) -> io::Result<(Vec<Interface>, Sysctls)> {
             .and_then(flag)
             .map(|all| all || links.iter().any(|link| link.route_localnet == Some(true))),
     };
-    Ok((merge(&told, &links, &defaults, &mut groups), sysctls))
+    let mut interfaces = merge(&told, &links, &defaults, &mut groups);
+    // The stricter of both counts (`IN_DEV_RPFILTER`).
+    let all: Option<u8> = file(7).and_then(|text| number(text.trim_ascii()));
+    for interface in &mut interfaces {
+        let own = links.iter().find(|link| link.index == interface.index).and_then(|link| link.rp_filter);
+        interface.rp_filter = own.max(all);
+    }
+    Ok((interfaces, sysctls))
 }
 
 /// One interface for each index, in order. What only netlink knows, an interface that appeared in
@@ -133,6 +141,7 @@ fn blank(index: u32, name: Text, kind: InterfaceKind, up: bool) -> Interface {
         default_v4: false,
         default_v6: false,
         groups: Vec::new(),
+        rp_filter: None,
     }
 }
 

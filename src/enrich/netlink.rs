@@ -23,6 +23,8 @@ pub struct Link {
     pub link: Option<u32>,
     /// net.ipv4.conf.NAME.route_localnet
     pub route_localnet: Option<bool>,
+    /// net.ipv4.conf.NAME.rp_filter
+    pub rp_filter: Option<u8>,
 }
 
 /// A request for all routes; `family` 2 is IPv4, 10 IPv6.
@@ -57,6 +59,7 @@ fn link(body: &[u8]) -> Option<Link> {
         master: None,
         link: None,
         route_localnet: None,
+        rp_filter: None,
     };
     let mut kind: &[u8] = b"";
     for (name, value) in attributes(body.get(16..)?) {
@@ -67,7 +70,13 @@ fn link(body: &[u8]) -> Option<Link> {
             // IFLA_LINKINFO with IFLA_INFO_KIND
             18 => kind = attributes(value).find(|(inner, _)| *inner == 1).map_or(b"", |(_, text)| text),
             30 => link.promiscuous |= u32_at(value, 0)? > 0, // IFLA_PROMISCUITY
-            26 => link.route_localnet = route_localnet(value), // IFLA_AF_SPEC
+            // IFLA_AF_SPEC
+            26 => {
+                const RP_FILTER: usize = 8;
+                const ROUTE_LOCALNET: usize = 26;
+                link.route_localnet = setting(value, ROUTE_LOCALNET).map(|number| number != 0);
+                link.rp_filter = setting(value, RP_FILTER).and_then(|number| u8::try_from(number).ok());
+            }
             _ => {}
         }
     }
@@ -76,11 +85,10 @@ fn link(body: &[u8]) -> Option<Link> {
 }
 
 /// `IFLA_AF_SPEC` → `AF_INET` → `IFLA_INET_CONF`: the array of linux/ip.h, from 1 on.
-fn route_localnet(spec: &[u8]) -> Option<bool> {
-    const ROUTE_LOCALNET: usize = 26;
+fn setting(spec: &[u8], number: usize) -> Option<u32> {
     let (_, inet) = attributes(spec).find(|(family, _)| *family == 2)?;
     let (_, conf) = attributes(inet).find(|(name, _)| *name == 1)?;
-    Some(u32_at(conf, (ROUTE_LOCALNET - 1) * 4)? != 0)
+    u32_at(conf, (number - 1) * 4)
 }
 
 /// `hardware` is an `ARPHRD_` number (linux/if_arp.h): it tells loopback, and tun from tap.

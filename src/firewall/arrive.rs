@@ -5,6 +5,7 @@ use super::evaluate::Now;
 use super::journey::{Arrival, Judged};
 use super::place::{Place, Side as GateSide};
 use super::region::{Block, Region};
+use super::reverse::passing;
 use super::ways::{Bind, Bound, MOST_PIECES, Ports, Transport, Way, because, reach, senders};
 use crate::model::Verdict;
 use crate::model::classes::Classes;
@@ -103,7 +104,7 @@ pub(crate) fn sendable(door: &Door<'_>, transport: Transport) -> Block {
     let own = door.place.gates[door.gate].side == GateSide::Loopback;
     let sources = match own {
         true => door.place.local[door.family as usize].minus(&Classes::of(door.family).martian),
-        false => senders(door.place, transport, door.family),
+        false => senders(door.place, &door.place.gates[door.gate], transport, door.family),
     };
     let destinations = door.family.all().minus(&Classes::of(door.family).unspecified).minus(&many(door));
     Block([sources, destinations, Ranges::new(vec![(0, u16::MAX.into())])])
@@ -143,7 +144,8 @@ fn doubtful(door: &Door<'_>, target: &Target<'_>) -> bool {
     let policy = door.place.policy || target.place.policy;
     let stream = target.bind.transport == Transport::Stream;
     let both = door.family == Family::V4 && target.bind.maybe_v4;
-    (policy && stream) || target.bind.maybe_device || both
+    let reverse = passing(door.place, &door.place.gates[door.gate], door.family);
+    (policy && stream) || target.bind.maybe_device || both || reverse.is_some_and(|passing| passing.doubt)
 }
 
 /// A way that may be one.
@@ -259,7 +261,7 @@ fn limited(door: &Door<'_>, arrival: &Arrival, target: &Target<'_>) -> Region {
     let own = door.place.gates[door.gate].side == GateSide::Loopback;
     let mut sources = match own {
         true => door.place.local[index].clone(),
-        false => senders(door.place, bind.transport, family),
+        false => senders(door.place, &door.place.gates[door.gate], bind.transport, family),
     };
     let [source, destination, port] = sides(arrival);
     let far = target.place.gates.get(arrival.gate).is_none_or(|gate| gate.side != GateSide::Loopback);

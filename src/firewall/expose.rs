@@ -289,7 +289,9 @@ fn anything(door: &Door<'_>, target: &Target<'_>, told: &Region) -> Vec<Way> {
     let sources = match host.gates[door.gate].side {
         Side::Loopback => host.local[door.family as usize].clone(),
         Side::Nobody => return Vec::new(),
-        Side::Inside | Side::Overlay | Side::Outside => senders(host, target.bind.transport, door.family),
+        Side::Inside | Side::Overlay | Side::Outside => {
+            senders(host, &host.gates[door.gate], target.bind.transport, door.family)
+        }
     };
     let ports = Ranges::new(vec![(0, u16::MAX.into())]);
     let all = Region::one([sources, door.family.all(), ports]).minus(told).disjoint();

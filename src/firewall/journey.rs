@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::evaluate::{Decision, Exit, Packet, Publication, Question, State, Station, Stream, Tracked, Walk};
 use super::place::{Gate, Place, Side as GateSide};
 use super::region::{Block, Region, Side};
+use super::reverse::{Passing, passing as passing_back};
 use super::ruleset::{Hook, Ruleset, TableFamily};
 use super::world::World;
 use crate::model::classes::Classes;
@@ -186,7 +187,14 @@ impl<'a> Journey<'a, '_> {
         }
         let Some(place) = self.place(netns) else { return };
         let local = &place.local[self.question.family as usize];
+        // At the first gate the senders tell who is turned away.
+        let passing = entry.filter(|_| !hops.is_empty());
+        let passing = passing.and_then(|gate| passing_back(place, gate, self.question.family));
         for (state, region) in stream.0 {
+            let region = match &passing {
+                Some(passing) => self.turned_away(&state, region, passing),
+                None => region,
+            };
             let state = self.published(netns, state, &region);
             match &state.now[Side::Destination as usize] {
                 None => {
@@ -212,6 +220,24 @@ impl<'a> Journey<'a, '_> {
                 }
             }
         }
+    }
+
+    /// What the reverse path filter of a further namespace leaves.
+    fn turned_away(&mut self, state: &State, region: Region, passing: &Passing) -> Region {
+        let family = self.question.family;
+        let kept = match &state.now[Side::Source as usize] {
+            None => region.and(&from(family, passing.may.clone())),
+            Some(set) if set.meets(&passing.may) => region.clone(),
+            Some(_) => Region::default(),
+        };
+        let sure = match &state.now[Side::Source as usize] {
+            _ if passing.doubt => Region::default(),
+            None => kept.clone(),
+            Some(set) if set.minus(&passing.may).is_empty() => kept.clone(),
+            Some(_) => Region::default(),
+        };
+        self.found.may_drop.add(region.minus(&sure));
+        kept
     }
 
     /// Notes that packets are sent on to another place than they came for.

@@ -15,6 +15,7 @@ mod publish;
 mod quote;
 mod read;
 mod region;
+mod reverse;
 mod ruleset;
 pub mod suggest;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::classes::Classes;
 use super::ranges::{Family, Ranges, number};
 use super::read::decode;
+use super::reverse::Reverse;
 use super::ruleset::Ruleset;
 use crate::model::{
     AddrRange, FilterState, Host, Interface, InterfaceKind, Namespace, Text, Upstream, Verdict,
@@ -42,6 +43,8 @@ pub(crate) struct Gate {
     pub(crate) link: Option<u32>,
     /// Multicast groups joined here, per family.
     pub(crate) groups: [Ranges; 2],
+    /// Of IPv4.
+    pub(crate) reverse: Reverse,
 }
 
 /// An end of a virtual cable that is a port of a bridge.
@@ -98,6 +101,11 @@ impl Place {
     pub(crate) fn routed(&self, family: Family, interface: u32) -> Ranges {
         let found = self.routes[family as usize].iter().find(|(_, owner)| *owner == interface);
         found.map(|(set, _)| set.clone()).unwrap_or_default()
+    }
+
+    /// Nothing is known of where anything leaves.
+    pub(crate) fn is_unrouted(&self, family: Family) -> bool {
+        self.routes[family as usize].is_empty()
     }
 
     /// Networks that some route by an interface leads to; `None` where nobody can tell.
@@ -258,6 +266,7 @@ fn gate(each: &Interface, all: &[Interface], own: bool) -> Option<Gate> {
         },
         link: each.link,
         groups: Family::BOTH.map(group),
+        reverse: Reverse::of(each.rp_filter, each.addresses.iter().any(|net| net.addr().is_ipv4())),
     })
 }
 

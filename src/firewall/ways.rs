@@ -11,6 +11,7 @@ use super::journey::Judged;
 use super::place::{Gate, Place, Side, of_interface};
 use super::ranges::{Family, Ranges};
 use super::region::Block;
+use super::reverse::passing;
 use super::ruleset::Ruleset;
 use crate::model::{NamespaceId, Reach, Verdict};
 
@@ -229,7 +230,7 @@ impl Walk<'_> {
     }
 
     fn senders(&self) -> Ranges {
-        senders(self.place, self.bind.transport, self.family)
+        senders(self.place, self.gate, self.bind.transport, self.family)
     }
 
     /// With rules that choose between tables the way back is not known.
@@ -338,7 +339,9 @@ impl Walk<'_> {
         if destinations.is_empty() || sources.is_empty() {
             return;
         }
-        let doubt = self.bind.maybe_device || (self.family == Family::V4 && self.bind.maybe_v4);
+        let maybe_v4 = self.family == Family::V4 && self.bind.maybe_v4;
+        let untold = passing(self.place, self.gate, self.family).is_some_and(|passing| passing.doubt);
+        let doubt = self.bind.maybe_device || maybe_v4 || untold;
         let reach = reach(self.place, self.gate, self.family, &destinations, &ports, &sources);
         let verdict = if doubt { Verdict::Unknown } else { verdict };
         let (gate, family) = (self.index, self.family);
@@ -348,7 +351,15 @@ impl Walk<'_> {
 }
 
 /// Who can send over a network, and be answered where an answer is needed.
-pub(crate) fn senders(place: &Place, transport: Transport, of: Family) -> Ranges {
+pub(crate) fn senders(place: &Place, gate: &Gate, transport: Transport, of: Family) -> Ranges {
+    let all = anybody(place, transport, of);
+    match passing(place, gate, of) {
+        Some(passing) => all.and(&passing.may),
+        None => all,
+    }
+}
+
+fn anybody(place: &Place, transport: Transport, of: Family) -> Ranges {
     let classes = Classes::of(of);
     let family = of as usize;
     let outside = of.all().minus(&classes.martian);

@@ -144,6 +144,10 @@ pub struct Interface {
     pub default_v6: bool,
     /// Multicast groups that somebody joined here.
     pub groups: Vec<IpAddr>,
+    /// net.ipv4.conf.NAME.rp_filter or that of all, whichever is stricter: 0 off, 1 strict, 2 loose;
+    /// `None` where nobody could tell.
+    #[serde(default)]
+    pub rp_filter: Option<u8>,
 }
 
 named! {

@@ -822,5 +822,6 @@ fn interface(index: u32, name: &str, kind: InterfaceKind, addresses: &[&str]) ->
         default_v4: false,
         default_v6: false,
         groups: Vec::new(),
+        rp_filter: None,
     }
 }

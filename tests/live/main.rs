@@ -33,6 +33,8 @@ mod quoted;
 #[cfg(target_os = "linux")]
 mod reach;
 #[cfg(target_os = "linux")]
+mod reverse;
+#[cfg(target_os = "linux")]
 mod ruled;
 #[cfg(target_os = "linux")]
 mod ruled_xt;
@@ -80,6 +82,7 @@ fn main() -> std::process::ExitCode {
         suggest::trials(),
         whys::trials(),
         published::trials(),
+        reverse::trials(),
         enrich::trials(),
         shapes::trials(),
         watch::trials(),
