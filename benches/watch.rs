@@ -1,0 +1,126 @@
+//! What `watch` costs those who are watched: processor time of loops that listen, that call, and of a
+//! bystander, without it and beside it.
+//!
+//! `cargo bench --bench watch` (as root, so that the program in the kernel is loaded). Rounds without
+//! and with the watch take turns; prints medians and the median of the ratios within one round, and
+//! what the watch itself took; asserts nothing, since the machine has other work.
+
+#![allow(clippy::print_stdout, reason = "a bench speaks to its reader")]
+
+#[cfg(target_os = "linux")]
+fn main() -> std::io::Result<()> {
+    if std::env::args().any(|word| word == "--bench") {
+        return linux::measure();
+    }
+    println!("nothing is measured but by `cargo bench`");
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::io::{self, BufRead as _, BufReader};
+    use std::net::{TcpListener, TcpStream};
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    use rustix::net::sockopt::set_socket_linger;
+    use rustix::time::{ClockId, clock_gettime};
+
+    const ROUNDS: usize = 7;
+    /// Name, iterations of one round, and what is done in each.
+    type Loop = (&'static str, u32, fn(&TcpListener) -> io::Result<()>);
+    const LOOPS: [Loop; 3] = [
+        ("socket, bind, listen, close", 20_000, |_| TcpListener::bind("127.0.0.1:19999").map(drop)),
+        ("connect, accept, close", 10_000, call),
+        ("getppid (a bystander)", 1_000_000, |_| {
+            std::hint::black_box(rustix::process::getppid());
+            Ok(())
+        }),
+    ];
+
+    /// Ends without leaving a port in TIME_WAIT.
+    fn call(listener: &TcpListener) -> io::Result<()> {
+        let caller = TcpStream::connect(listener.local_addr()?)?;
+        let (called, _) = listener.accept()?;
+        set_socket_linger(&caller, Some(Duration::ZERO))?;
+        drop(caller);
+        drop(called);
+        Ok(())
+    }
+
+    /// Microseconds of this thread's processor time for one turn.
+    fn cost(listener: &TcpListener, (_, turns, turn): Loop) -> io::Result<f64> {
+        let now = || {
+            let time = clock_gettime(ClockId::ThreadCPUTime);
+            time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+        };
+        let start = now();
+        for _ in 0..turns {
+            turn(listener)?;
+        }
+        Ok((now() - start) / f64::from(turns))
+    }
+
+    fn watch() -> io::Result<(Child, String)> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sockwarden"))
+            .args(["watch", "--every", "1h", "port:1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let notices = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let mut lines = BufReader::new(notices).lines().map_while(Result::ok);
+        let first = lines.find(|line| line.contains("watching ")).and_then(|_| lines.next());
+        std::thread::spawn(move || lines.for_each(drop));
+        std::thread::sleep(Duration::from_secs(1));
+        Ok((child, first.unwrap_or_default()))
+    }
+
+    /// Processor time in seconds and resident memory in kB of a process so far.
+    fn spent(pid: u32) -> Option<(f64, u64)> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some((ticks / 100.0, resident.trim().trim_end_matches(" kB").parse().ok()?))
+    }
+
+    fn median(mut values: Vec<f64>) -> f64 {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    pub(super) fn measure() -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let mut rounds: Vec<Vec<(f64, f64)>> = vec![Vec::new(); LOOPS.len()];
+        let (mut mode, mut own) = (String::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let without: Vec<f64> =
+                LOOPS.iter().map(|each| cost(&listener, *each)).collect::<Result<_, _>>()?;
+            let (mut child, said) = watch()?;
+            mode = said;
+            let before = spent(child.id());
+            for ((each, at), without) in LOOPS.iter().zip(0..).zip(without) {
+                rounds[at].push((without, cost(&listener, *each)?));
+            }
+            own.extend(before.zip(spent(child.id())));
+            child.kill()?;
+            child.wait()?;
+        }
+        println!("{mode}");
+        println!("{:30} {:>10} {:>10} {:>7}", "loop (us of processor time)", "without", "with", "ratio");
+        for (round, (name, ..)) in rounds.into_iter().zip(LOOPS) {
+            let ratio = median(round.iter().map(|(without, with)| with / without).collect());
+            let (without, with) = round.into_iter().unzip();
+            println!("{name:30} {:>10.2} {:>10.2} {ratio:>7.2}", median(without), median(with));
+        }
+        let time = median(own.iter().map(|(before, after)| after.0 - before.0).collect());
+        let resident = own.iter().map(|(_, after)| after.1).max().unwrap_or(0);
+        println!("the watch itself: {time:.2} s of processor time beside one round, {resident} kB resident");
+        Ok(())
+    }
+}
