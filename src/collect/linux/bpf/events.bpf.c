@@ -112,29 +112,31 @@ static __always_inline void send(void *record, __u64 size)
 /* The path as the mount namespace of the file has it: up through every mount to the topmost. */
 static __always_inline void executable(struct scratch *s, struct mm_struct *mm)
 {
-	struct file *file = BPF_CORE_READ(mm, exe_file);
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
-	struct vfsmount *vfsmount = BPF_CORE_READ(file, f_path.mnt);
+	struct file *file = mm->exe_file;
 	__u32 at = 0;
 
-	if (!dentry)
+	if (!file)
 		return;
-	if (!BPF_CORE_READ(dentry, d_hash.pprev))
+	struct dentry *dentry = file->f_path.dentry;
+	struct vfsmount *vfsmount = file->f_path.mnt;
+	struct dentry *root = vfsmount->mnt_root;
+	if (!dentry->d_hash.pprev)
 		s->head.flags |= EXE_UNLINKED;
 	for (int i = 0; i < DEPTH_MAX; i++) {
-		struct mount *mount = (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
 		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
-		if (dentry == BPF_CORE_READ(vfsmount, mnt_root) || dentry == parent) {
+		if (dentry == root || dentry == parent) {
+			struct mount *mount = (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
 			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
-			if (above == mount || dentry != BPF_CORE_READ(vfsmount, mnt_root)) {
+			if (above == mount || dentry != root) {
 				s->head.exe_len = at;
 				s->head.flags |= EXE_READ;
 				return;
 			}
 			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
 			vfsmount = (void *)above + bpf_core_field_offset(struct mount, mnt);
+			root = BPF_CORE_READ(vfsmount, mnt_root);
 			continue;
 		}
 		if (at >= PATH_MAX)
@@ -150,7 +152,7 @@ static __always_inline void executable(struct scratch *s, struct mm_struct *mm)
 
 static __always_inline __u32 arguments(struct scratch *s, struct mm_struct *mm, __u32 at)
 {
-	unsigned long start = BPF_CORE_READ(mm, arg_start), end = BPF_CORE_READ(mm, arg_end);
+	unsigned long start = mm->arg_start, end = mm->arg_end;
 	unsigned long length = end - start;
 
 	if (end < start || length >= ARGS_MAX)
@@ -167,51 +169,52 @@ static __always_inline void place(struct scratch *s, struct sock *sk)
 {
 	struct record *r = &s->head;
 
-	r->family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	r->protocol = BPF_CORE_READ(sk, sk_protocol);
-	r->port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	r->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	r->interface = BPF_CORE_READ(sk, __sk_common.skc_bound_dev_if);
-	r->backlog = BPF_CORE_READ(sk, sk_max_ack_backlog);
-	r->socket_uid = BPF_CORE_READ(sk, sk_uid.val);
-	if (BPF_CORE_READ_BITFIELD_PROBED(&sk->__sk_common, skc_ipv6only))
+	r->family = sk->__sk_common.skc_family;
+	r->protocol = sk->sk_protocol;
+	r->port = sk->__sk_common.skc_num;
+	r->netns = sk->__sk_common.skc_net.net->ns.inum;
+	r->interface = sk->__sk_common.skc_bound_dev_if;
+	r->backlog = sk->sk_max_ack_backlog;
+	r->socket_uid = sk->sk_uid.val;
+	if (BPF_CORE_READ_BITFIELD(&sk->__sk_common, skc_ipv6only))
 		r->flags |= V6ONLY;
 	if (r->family == AF_INET6)
-		BPF_CORE_READ_INTO(&r->address, sk, __sk_common.skc_v6_rcv_saddr);
+		bpf_probe_read_kernel(&r->address, sizeof(r->address), &sk->__sk_common.skc_v6_rcv_saddr);
 	else
-		BPF_CORE_READ_INTO((__u32 *)r->address, sk, __sk_common.skc_rcv_saddr);
-	struct socket *socket = BPF_CORE_READ(sk, sk_socket);
-	struct file *file = socket ? BPF_CORE_READ(socket, file) : 0;
-	r->inode = file ? BPF_CORE_READ(file, f_inode, i_ino) : 0;
+		*(__u32 *)r->address = sk->__sk_common.skc_rcv_saddr;
+	struct socket *socket = sk->sk_socket;
+	struct file *file = socket ? socket->file : 0;
+	r->inode = file ? file->f_inode->i_ino : 0;
 }
 
 static __always_inline __u32 owner(struct scratch *s)
 {
 	struct record *r = &s->head;
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *leader = task->group_leader;
+	struct mm_struct *mm = task->mm;
 
-	r->pid = BPF_CORE_READ(leader, tgid);
-	r->start = BPF_CORE_READ(leader, start_boottime);
-	r->uid = BPF_CORE_READ(task, real_cred, uid.val);
-	r->euid = BPF_CORE_READ(task, cred, euid.val);
-	BPF_CORE_READ_INTO(&r->capabilities, task, cred, cap_effective);
+	r->pid = leader->tgid;
+	r->start = leader->start_boottime;
+	r->uid = task->real_cred->uid.val;
+	r->euid = task->cred->euid.val;
+	/* Its one member has another name before Linux 6.3. */
+	bpf_probe_read_kernel(&r->capabilities, sizeof(r->capabilities), &task->cred->cap_effective);
 	r->cgroup = bpf_get_current_cgroup_id();
-	BPF_CORE_READ_INTO(&r->comm, leader, comm);
-	if (BPF_CORE_READ(task, flags) & PF_KTHREAD || !mm) {
+	bpf_probe_read_kernel(&r->comm, sizeof(r->comm), &leader->comm);
+	if (task->flags & PF_KTHREAD || !mm) {
 		r->flags |= KERNEL;
 		return 0;
 	}
 	struct task_struct *each = leader;
 #pragma unroll
 	for (int i = 0; i < PARENTS; i++) {
-		each = BPF_CORE_READ(each, real_parent, group_leader);
-		__u32 pid = BPF_CORE_READ(each, tgid);
+		each = each->real_parent->group_leader;
+		__u32 pid = each->tgid;
 		if (!pid)
 			break;
 		r->parent[i].pid = pid;
-		BPF_CORE_READ_INTO(&r->parent[i].comm, each, comm);
+		bpf_probe_read_kernel(&r->parent[i].comm, sizeof(r->comm), &each->comm);
 		r->parents = i + 1;
 	}
 	executable(s, mm);
