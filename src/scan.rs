@@ -12,6 +12,7 @@ use crate::{collect, enrich, firewall};
 pub fn gather(source: &Source, wants: &Wants) -> Snapshot {
     let mut snapshot = collect::sockets(source, wants);
     enrich::context(&mut snapshot, source, wants);
+    source.let_go();
     if wants.places {
         firewall::ask(&mut snapshot, source);
         if wants.texts {

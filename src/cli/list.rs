@@ -107,7 +107,8 @@ impl Letters {
         (self.ipv4 || self.ipv6).then(ip)
     }
 
-    fn matches(&self, seen: &Observation<'_>) -> bool {
+    /// `protocols`: what [`Self::protocols`] said.
+    fn matches(&self, protocols: Option<&[Protocol]>, seen: &Observation<'_>) -> bool {
         let socket = seen.socket;
         let family = match &socket.local {
             Endpoint::Inet(address, _) => {
@@ -120,7 +121,7 @@ impl Letters {
             | Endpoint::Vsock { .. }
             | Endpoint::Interface(_) => true,
         };
-        let protocol = self.protocols().is_none_or(|wanted| wanted.contains(&socket.protocol));
+        let protocol = protocols.is_none_or(|wanted| wanted.contains(&socket.protocol));
         protocol && family && (!self.listening || waits(seen))
     }
 }
@@ -162,12 +163,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     } else if wants.places {
         session.expose(&mut subject);
     }
-    let mut selection = subject.select(&sight, |seen| args.letters.matches(seen) && filter.matches(seen));
+    let lettered = args.letters.protocols();
+    let mut selection = subject
+        .select(&sight, |seen| args.letters.matches(lettered.as_deref(), seen) && filter.matches(seen));
     if judged {
         report = subject.report_on(&selection);
     }
     output::sort(&subject.snapshot, &mut selection, &sort);
-    let protocols = both(args.letters.protocols(), filter.protocols());
+    let protocols = both(lettered, filter.protocols());
     let question = Question { owners: wants.owners, reach: wants.places, protocols, ..sight.question() };
     let view = subject.view(&report, &selection, &question, &[]);
     let options = ListOptions { columns, header: !args.letters.no_header };
@@ -178,7 +181,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     if format == Format::Human {
         session.console.gaps(&view);
     }
-    Ok(session.end(&view, Some(threshold), sight.strict))
+    let exit = session.end(&view, Some(threshold), sight.strict);
+    // The process ends now: to free 100,000 sockets one by one would be of no use.
+    std::mem::forget(subject);
+    Ok(exit)
 }
 
 fn pids(view: &output::View<'_>, out: &mut dyn std::io::Write) -> std::io::Result<()> {

@@ -130,7 +130,7 @@ fn folder_of(task: Option<u32>) -> String {
 /// Whether the handle is of the process that was recorded, by its start time, and whether it was
 /// there to the end. `seen`: something that only a living process shows was read last.
 fn is_still(dir: &ProcessDir<'_>, process: &Process, seen: bool) -> bool {
-    if seen && dir.remembered_start() == Some(process.start_ticks) {
+    if seen && dir.start() == Some(process.start_ticks) {
         return true;
     }
     let stat = dir.read("stat").ok().and_then(|bytes| record::stat(&bytes));
@@ -186,7 +186,10 @@ impl Reader<'_> {
         read.cmdline = known(dir.read(&name("cmdline")).ok().map(|bytes| record::cmdline(&bytes)));
         read.cwd = link(dir.read_link(&name("cwd")));
         if self.streams {
-            read.stdio.0 = [0, 1, 2].map(|fd| link(dir.read_link(&name(&format!("fd/{fd}")))));
+            for (fd, stream) in read.stdio.0.iter_mut().enumerate().filter(|(_, stream)| stream.is_unknown())
+            {
+                *stream = link(dir.read_link(&name(&format!("fd/{fd}"))));
+            }
             let netns = dir.read_link(&name("ns/net")).ok();
             read.netns = known(netns.as_deref().and_then(record::namespace_inode));
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::arrive::{Door, Target, arrived, said, unknown};
 use super::evaluate::Question;
@@ -320,14 +321,22 @@ impl Reasons {
 
 /// The ways in to all sockets of one namespace that are bound alike; only the port is missing.
 pub(super) struct Shape {
-    products: Vec<Product>,
+    entrances: Vec<Entrance>,
     reach: Reach,
     certain: bool,
     /// The namespace whose packet filter leaves the answer open.
     filtered: Option<NamespaceId>,
 }
 
-/// A path without the port.
+/// A path whose port and reasons are still to be numbered; what it holds is shared by all sockets.
+struct Entrance {
+    path: Path,
+    ports: Ports,
+    reach: Reach,
+    because: Vec<Reason>,
+}
+
+/// An entrance in the making.
 struct Product {
     entry: Entry,
     family: Family,
@@ -353,7 +362,7 @@ impl Shape {
         };
         let alien = bind.device != 0 && !place.known.contains(&bind.device);
         if alien {
-            return Self { products: Vec::new(), reach: Reach::Unknown, certain: false, filtered: None };
+            return Self { entrances: Vec::new(), reach: Reach::Unknown, certain: false, filtered: None };
         }
         let target = Target { netns: netns.0 as usize, place, bind, port };
         let mut own = ways(place, bind);
@@ -380,7 +389,7 @@ impl Shape {
     fn made_of(products: Vec<Product>, filtered: Option<NamespaceId>) -> Self {
         let reach = products.iter().map(|each| each.reach).max().unwrap_or(Reach::None);
         let certain = products.iter().all(|each| each.verdict == Verdict::Accept);
-        Self { products, reach, certain, filtered }
+        Self { entrances: products.into_iter().map(Product::shared).collect(), reach, certain, filtered }
     }
 
     /// Of ways that somebody else found, by the namespaces that they begin in.
@@ -410,14 +419,19 @@ impl Shape {
             }
         }
         let reach = if products.is_empty() { Reach::Unknown } else { Reach::Host };
-        Self { products, reach, certain: false, filtered: None }
+        Self {
+            entrances: products.into_iter().map(Product::shared).collect(),
+            reach,
+            certain: false,
+            filtered: None,
+        }
     }
 
     /// The rules that let somebody in by a way that is no loopback, each once.
     pub(super) fn reasons(&self) -> Vec<Reason> {
         let mut found: Vec<Reason> = Vec::new();
-        for product in self.products.iter().filter(|each| each.reach > Reach::Host) {
-            for reason in &product.because {
+        for entrance in self.entrances.iter().filter(|each| each.reach > Reach::Host) {
+            for reason in &entrance.because {
                 if !found.contains(reason) {
                     found.push(reason.clone());
                 }
@@ -429,20 +443,31 @@ impl Shape {
     pub(super) fn exposure(&self, port: Option<u16>, reasons: &mut Reasons) -> Exposure {
         let has_ports = port.is_some();
         // Where there are no ports, there is no other port either.
-        let told = self.products.iter().filter(|each| has_ports || each.ports != Ports::Others);
+        let told = self.entrances.iter().filter(|each| has_ports || each.ports != Ports::Others);
         let mut paths: Vec<Path> = told
             .map(|each| Path {
-                entry: each.entry.clone(),
-                destinations: each.family.addresses(&each.destinations),
                 ports: port.map(|port| ports(&each.ports, port)),
-                sources: each.family.addresses(&each.sources),
-                verdict: each.verdict,
                 because: each.because.iter().map(|reason| reasons.index(reason)).collect(),
+                ..each.path.clone()
             })
             .collect();
         // Most sockets have one path, and a list that was filtered has room for four.
         paths.shrink_to_fit();
         Exposure { reach: self.reach, certain: self.certain, paths }
+    }
+}
+
+impl Product {
+    fn shared(self) -> Entrance {
+        let path = Path {
+            entry: Arc::new(self.entry),
+            destinations: self.family.addresses(&self.destinations).into(),
+            ports: None,
+            sources: self.family.addresses(&self.sources).into(),
+            verdict: self.verdict,
+            because: Vec::new(),
+        };
+        Entrance { path, ports: self.ports, reach: self.reach, because: self.because }
     }
 }
 

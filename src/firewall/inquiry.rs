@@ -398,7 +398,7 @@ fn block(path: &Path, family: Family, port: Option<u16>) -> Block {
         None => Ranges::new(vec![port]),
     };
     let ports = mine.and(&Ranges::new(vec![port]));
-    Block([family.pick(&path.sources), family.pick(&path.destinations), ports])
+    Block([family.pick(&*path.sources), family.pick(&*path.destinations), ports])
 }
 
 /// What of a region comes in by no path at that gate.
@@ -470,7 +470,8 @@ fn asked(asking: &Asking, now: &Exposure, refused: &[Refusal]) -> Asked {
         .iter()
         .filter(|path| here(&path.entry))
         .filter_map(|path| {
-            Some(Path { entry: entry(&path.entry), sources: narrowed(&path.sources)?, ..path.clone() })
+            let sources = narrowed(&path.sources)?.into();
+            Some(Path { entry: entry(&path.entry).into(), sources, ..path.clone() })
         })
         .collect();
     let refused: Vec<Refusal> = refused
@@ -495,7 +496,7 @@ fn answer(asking: &Asking, now: &Exposure, paths: &[Path], refused: &[Refusal]) 
         Some(range) => {
             let family = Family::of(range.first);
             let sum =
-                certain.clone().fold(Ranges::default(), |sum, path| sum.union(&family.pick(&path.sources)));
+                certain.clone().fold(Ranges::default(), |sum, path| sum.union(&family.pick(&*path.sources)));
             family.pick([&range]).minus(&sum).is_empty()
         }
         None => refused.is_empty() && paths.iter().all(|path| path.verdict == Verdict::Accept),

@@ -403,7 +403,7 @@ proptest! {
             prop_assert!(!path.sources.is_empty() && !path.destinations.is_empty());
             prop_assert!(!path.entry.interfaces.is_empty());
             prop_assert_eq!(path.ports.is_some(), protocol.has_ports());
-            let families: Vec<bool> = path.sources.iter().chain(&path.destinations).map(|r| r.first.is_ipv4()).collect();
+            let families: Vec<bool> = path.sources.iter().chain(&*path.destinations).map(|r| r.first.is_ipv4()).collect();
             prop_assert!(families.windows(2).all(|pair| pair[0] == pair[1]));
             for other in &exposure.paths[..number] {
                 prop_assert!(!overlap(path, other), "{:?} {:?}", path, other);

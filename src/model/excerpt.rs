@@ -1,6 +1,7 @@
 //! A few sockets out of a snapshot, with all that is said of them, as a small snapshot of their own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Evidence, Namespace, NamespaceId, ProcessId, Snapshot, SocketIndex, Span};
 
@@ -58,7 +59,8 @@ impl Snapshot {
                 }))
             });
             for path in socket.exposure.iter_mut().flat_map(|exposure| &mut exposure.paths) {
-                path.entry.netns = self.adopt_namespace(path.entry.netns, &mut part, &mut namespaces);
+                let netns = self.adopt_namespace(path.entry.netns, &mut part, &mut namespaces);
+                Arc::make_mut(&mut path.entry).netns = netns;
                 for because in &mut path.because {
                     let quoted: Option<&Evidence> = self.evidence.get(*because as usize);
                     *because = *evidence.entry(*because).or_insert_with(|| {

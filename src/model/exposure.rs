@@ -1,5 +1,7 @@
 //! From where a socket can be reached.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::socket::named;
@@ -26,14 +28,15 @@ pub struct Entry {
 }
 
 /// A product: every interface × destination × port × source in it has this verdict. Addresses and
-/// ports are as the sender writes them, before any translation.
+/// ports are as the sender writes them, before any translation. Sockets that are bound alike share
+/// all but the port.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Path {
-    pub entry: Entry,
-    pub destinations: Vec<AddrRange>,
+    pub entry: Arc<Entry>,
+    pub destinations: Arc<[AddrRange]>,
     /// `None` for raw and ICMP.
     pub ports: Option<Vec<PortRange>>,
-    pub sources: Vec<AddrRange>,
+    pub sources: Arc<[AddrRange]>,
     pub verdict: Verdict,
     /// Indices into `Snapshot::evidence`.
     pub because: Vec<u32>,

@@ -59,7 +59,7 @@ pub struct Ancestor {
 pub struct Stdio(pub [Fact<Text>; 3]);
 
 /// A process, known by pid **and** start time. Everything below `ppid` is filled by `enrich`,
-/// and unknown until then.
+/// and unknown until then; but whoever reads a file table sees where its streams point to.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Process {
     pub pid: u32,

@@ -2,6 +2,7 @@
 //! targets build their snapshots here, so that they agree on what a host looks like.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -132,13 +133,13 @@ impl Sample {
         let all = if address.is_ipv4() { AddrRange::ALL_V4 } else { AddrRange::ALL_V6 };
         let wildcard = address.is_unspecified();
         let path = Path {
-            entry: Entry {
+            entry: Arc::new(Entry {
                 netns: NamespaceId(0),
                 interfaces: vec![if reach == Reach::Host { "lo" } else { "eth0" }.into()],
-            },
-            destinations: vec![if wildcard { all } else { AddrRange::one(address) }],
+            }),
+            destinations: [if wildcard { all } else { AddrRange::one(address) }].into(),
             ports: Some(vec![PortRange { first: port, last: port }]),
-            sources: vec![all],
+            sources: [all].into(),
             verdict: Verdict::Accept,
             because: Vec::new(),
         };

@@ -23,7 +23,7 @@ pub(crate) fn write(out: &mut String, ids: &Ids<'_>, each: &Observation<'_>, col
 fn fill(out: &mut String, ids: &Ids<'_>, each: &Observation<'_>, column: Column) {
     let socket = each.socket;
     match column {
-        Column::Netid => out.push_str(&netid(each)),
+        Column::Netid => put_netid(out, each),
         Column::State => out.push_str(state(socket.state)),
         Column::RecvQ => put(out, socket.queues.0),
         Column::SendQ => put(out, socket.queues.1),
@@ -99,12 +99,18 @@ pub(crate) fn container(process: &Process) -> Option<String> {
 
 /// The names of ss(8).
 pub(crate) fn netid(each: &Observation<'_>) -> String {
+    let mut name = String::new();
+    put_netid(&mut name, each);
+    name
+}
+
+fn put_netid(out: &mut String, each: &Observation<'_>) {
     let socket = each.socket;
     let prefix = match socket.protocol {
         Protocol::Unix => "u_",
         Protocol::Packet => "p_",
         Protocol::Vsock => "v_",
-        Protocol::Netlink => return "nl".to_owned(),
+        Protocol::Netlink => return out.push_str("nl"),
         Protocol::Tcp
         | Protocol::Udp
         | Protocol::UdpLite
@@ -120,7 +126,7 @@ pub(crate) fn netid(each: &Observation<'_>) -> String {
         | Protocol::Can
         | Protocol::Bluetooth
         | Protocol::Smc
-        | Protocol::Other(_) => return socket.protocol.name().into_owned(),
+        | Protocol::Other(_) => return out.push_str(&socket.protocol.name()),
     };
     let kind = match socket.kind {
         SocketType::Stream => "str",
@@ -131,7 +137,8 @@ pub(crate) fn netid(each: &Observation<'_>) -> String {
         SocketType::Packet => "pkt",
         SocketType::Unknown => "?",
     };
-    format!("{prefix}{kind}")
+    out.push_str(prefix);
+    out.push_str(kind);
 }
 
 /// The names of ss(8), where it has one.

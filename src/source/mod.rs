@@ -49,8 +49,8 @@ pub struct Live {
 /// What was learnt in one look and is not asked again in it.
 #[derive(Debug, Default)]
 struct Kept {
-    /// When processes were started, by pid and number of the folder of each.
-    started: HashMap<(u32, u64), u64>,
+    /// Handles of processes, by pid, and when each was started.
+    processes: HashMap<u32, (imp::Dir, u64)>,
     /// The links of network namespaces.
     links: HashMap<u64, Arc<[u8]>>,
 }
@@ -280,8 +280,10 @@ impl Source {
     pub fn process(&self, pid: u32) -> io::Result<ProcessDir<'_>> {
         match self {
             Self::Live(live) => {
-                let dir = live.host.process(pid)?;
-                Ok(ProcessDir::live(pid, dir, live))
+                if let Some((dir, started)) = live.kept().processes.remove(&pid) {
+                    return Ok(ProcessDir::live(pid, dir, live, Some(started)));
+                }
+                Ok(ProcessDir::live(pid, live.host.process(pid)?, live, None))
             }
             Self::Recorded(recorded) => {
                 recorded.0.process(pid)?;
@@ -493,6 +495,13 @@ impl Source {
             live.kept().links.insert(netns, Arc::clone(&links));
         }
         Ok(links)
+    }
+
+    /// Closes the handles of processes that were kept.
+    pub fn let_go(&self) {
+        if let Self::Live(live) = self {
+            live.kept().processes.clear();
+        }
     }
 
     /// Begins a new look: what an earlier one learnt is asked anew.

@@ -92,6 +92,10 @@ impl Host {
         unsupported()
     }
 
+    pub(crate) fn spare_handles(&self) -> usize {
+        0
+    }
+
     pub(crate) fn process(&self, _pid: u32) -> io::Result<Dir> {
         unsupported()
     }
@@ -136,10 +140,6 @@ impl Host {
 }
 
 impl Dir {
-    pub(crate) fn inode(&self) -> Option<u64> {
-        match *self {}
-    }
-
     pub(crate) fn read(&self, _name: &str, _limit: usize) -> io::Result<Vec<u8>> {
         match *self {}
     }

@@ -20,6 +20,8 @@ fn matching_lines(all: &[u8], text: &[u8]) -> Vec<u8> {
 pub struct ProcessDir<'s> {
     pid: u32,
     inner: Inner<'s>,
+    /// When it was started, where that was learnt already.
+    started: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -45,12 +47,12 @@ impl Default for LinkBuffer {
 }
 
 impl<'s> ProcessDir<'s> {
-    pub(super) fn live(pid: u32, dir: imp::Dir, live: &'s Live) -> Self {
-        Self { pid, inner: Inner::Live(dir, live) }
+    pub(super) fn live(pid: u32, dir: imp::Dir, live: &'s Live, started: Option<u64>) -> Self {
+        Self { pid, inner: Inner::Live(dir, live), started }
     }
 
     pub(super) fn recorded(pid: u32, recording: &'s Recording) -> Self {
-        Self { pid, inner: Inner::Recorded(recording) }
+        Self { pid, inner: Inner::Recorded(recording), started: None }
     }
 
     /// Those of its threads that have a file table of their own.
@@ -68,25 +70,22 @@ impl<'s> ProcessDir<'s> {
         self.pid
     }
 
-    /// Remembers when the process behind this handle was started, in ticks since boot.
-    pub fn remember_start(&self, ticks: u64) {
-        if let Some((live, key)) = self.key() {
-            live.kept().started.insert(key, ticks);
+    /// Keeps this handle for whoever asks next for the process, which was started at `ticks` since boot.
+    /// Not while a recording is made: there the process is asked again.
+    pub fn keep(self, ticks: u64) {
+        if let Inner::Live(dir, live) = self.inner
+            && live.tee.is_none()
+        {
+            let mut kept = live.kept();
+            if kept.processes.len() < live.host.spare_handles() {
+                kept.processes.insert(self.pid, (dir, ticks));
+            }
         }
     }
 
-    /// What was remembered through another handle on this same process. `None` in a recording, and
-    /// while one is made: there the process is asked again.
-    pub fn remembered_start(&self) -> Option<u64> {
-        let (live, key) = self.key()?;
-        live.kept().started.get(&key).copied()
-    }
-
-    fn key(&self) -> Option<(&Live, (u32, u64))> {
-        match &self.inner {
-            Inner::Live(dir, live) if live.tee.is_none() => Some((live, (self.pid, dir.inode()?))),
-            Inner::Live(..) | Inner::Recorded(_) => None,
-        }
+    /// When the process was started, where this handle was kept with that.
+    pub fn start(&self) -> Option<u64> {
+        self.started
     }
 
     /// A file of the process: `stat`, `cmdline`, `fdinfo/4`. Longer ones are cut at 1 MiB.

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use leftover::Circumstances;
 use netns::Namespaces;
-use proc_fd::{Held, Walk};
+use proc_fd::{Held, Seen, Walk};
 use proc_net::inode_of;
 use rights::Capability;
 use sock_diag::Place;
@@ -49,7 +49,7 @@ pub(super) fn sockets(source: &Source, wants: &Wants) -> Snapshot {
     let taken_at = super::taken_at(source);
     let pids = look.pids();
     look.list_tables(&pids);
-    let mut walk = if wants.owners { proc_fd::walk(source, &pids) } else { Walk::default() };
+    let mut walk = if wants.owners { proc_fd::walk(source, &pids, wants.streams) } else { Walk::default() };
     look.follow_descriptors(&walk);
     look.ask_the_unlisted(&walk);
     look.tell_mptcp_from_tcp(&walk);
@@ -139,7 +139,7 @@ impl Look<'_> {
             if !asked.insert(held.inode) {
                 continue;
             }
-            let pid = walk.processes[held.process as usize].0;
+            let pid = walk.processes[held.process as usize].pid;
             let name = self.source.process(pid).and_then(|process| process.protocol_name(held.fd));
             if name.is_ok_and(|name| ask::protocol_by_name(&name) == Protocol::Mptcp) {
                 self.table.sockets[*at].protocol = Protocol::Mptcp;
@@ -200,7 +200,7 @@ impl Look<'_> {
     fn comes_by_itself(&self, walk: &Walk, references: &[Held]) -> bool {
         let held = references.iter().filter(|held| held.how == How::Fd);
         let names = held.filter_map(|held| {
-            let pid = walk.processes[held.process as usize].0;
+            let pid = walk.processes[held.process as usize].pid;
             self.source.process(pid).and_then(|process| process.protocol_name(held.fd)).ok()
         });
         names.map(|name| ask::protocol_by_name(&name)).next().is_some_and(|protocol| {
@@ -237,7 +237,7 @@ impl Look<'_> {
             }
         }
         let Some((error, held)) = refusal else { return };
-        let pid = walk.processes[held.process as usize].0;
+        let pid = walk.processes[held.process as usize].pid;
         let name = self.source.process(pid).and_then(|process| {
             let name = process.protocol_name(held.fd)?;
             let still = process.read_link(&format!("fd/{}", held.fd))?;
@@ -318,7 +318,7 @@ impl Look<'_> {
         if !leftover.is_empty() {
             // By now others may hold it: who was started meanwhile is looked at too.
             let now = self.pids();
-            add(&mut leftover, proc_fd::walk(self.source, &now));
+            add(&mut leftover, proc_fd::walk(self.source, &now, self.wants.streams));
         }
         // To read what every process has mapped is dear, and few sockets can be.
         if leftover.iter().any(|at| may_be_mapped(&sockets[*at as usize])) {
@@ -415,7 +415,7 @@ fn hand_over(sockets: &mut [Socket], inodes: &Inodes, walk: Walk) -> (Vec<Proces
     let mut found: Vec<(u32, u32, i32, u8, u32, How)> = Vec::with_capacity(walk.held.len());
     for held in &walk.held {
         if let Found::One(at) = inodes.find(held.inode) {
-            let pid = walk.processes[held.process as usize].0;
+            let pid = walk.processes[held.process as usize].pid;
             found.push((at, pid, held.fd, held.how as u8, held.process, held.how));
         }
     }
@@ -426,15 +426,19 @@ fn hand_over(sockets: &mut [Socket], inodes: &Inodes, walk: Walk) -> (Vec<Proces
     let mut needed: Vec<u32> = found.iter().map(|each| each.4).collect();
     needed.sort_unstable();
     needed.dedup();
-    needed.sort_by_key(|at| (walk.processes[*at as usize].0, walk.processes[*at as usize].1.start_ticks));
+    needed.sort_by_key(|at| {
+        let seen = &walk.processes[*at as usize];
+        (seen.pid, seen.stat.start_ticks)
+    });
     let mut processes: Vec<Process> = Vec::with_capacity(needed.len());
     let mut numbers: BTreeMap<u32, ProcessId> = BTreeMap::new();
     for at in needed {
-        let (pid, stat) = &walk.processes[at as usize];
+        let Seen { pid, stat, stdio } = &walk.processes[at as usize];
         let same =
             processes.last().is_some_and(|last| last.pid == *pid && last.start_ticks == stat.start_ticks);
         if !same {
-            processes.push(Process::new(*pid, stat.start_ticks, stat.name.clone(), stat.ppid));
+            let process = Process::new(*pid, stat.start_ticks, stat.name.clone(), stat.ppid);
+            processes.push(Process { stdio: stdio.clone(), ..process });
         }
         numbers.insert(at, ProcessId(u32::try_from(processes.len() - 1).unwrap_or(u32::MAX)));
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::proc_net::{self, Stat, inode_of};
-use crate::model::How;
+use crate::model::{Fact, How, Stdio};
 use crate::source::{LinkBuffer, ProcessDir, Source};
 
 /// One reference to a socket.
@@ -28,12 +28,28 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     /// Those that hold a socket.
-    pub(super) processes: Vec<(u32, Stat)>,
+    pub(super) processes: Vec<Seen>,
     pub(super) held: Vec<Held>,
     /// Network namespaces that somebody holds open: inode, process, descriptor.
     pub(super) namespaces: Vec<(u64, u32, i32)>,
     /// Processes that could not be looked into.
     pub(super) denied: u64,
+}
+
+/// A process that holds a socket.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) pid: u32,
+    pub(super) stat: Stat,
+    /// Unknown where its own file table was not read.
+    pub(super) stdio: Stdio,
+}
+
+/// Room that each thread of a walk keeps.
+struct Scratch {
+    links: LinkBuffer,
+    /// What descriptors 0, 1 and 2 of the process point to, as far as they are open.
+    streams: [Vec<u8>; 3],
 }
 
 /// Below this many processes a second thread costs more than it gains.
@@ -42,14 +58,15 @@ const THREADS: usize = 4;
 /// How many processes a thread takes at a time.
 const HANDFUL: usize = 16;
 
-/// Looks into the file table of every process.
-pub(super) fn walk(source: &Source, pids: &[u32]) -> Walk {
-    in_parallel(pids, |pid, buffer, found| look(source, pid, buffer, found))
+/// Looks into the file table of every process. `streams`: what standard streams point to is kept, for
+/// the tables are read whole anyway.
+pub(super) fn walk(source: &Source, pids: &[u32], streams: bool) -> Walk {
+    in_parallel(pids, |pid, scratch, found| look(source, pid, streams, scratch, found))
 }
 
 /// Looks into the tables that single threads have for themselves.
 pub(super) fn walk_threads(source: &Source, pids: &[u32]) -> Walk {
-    in_parallel(pids, |pid, buffer, found| look_at_threads(source, pid, buffer, found))
+    in_parallel(pids, |pid, scratch, found| look_at_threads(source, pid, scratch, found))
 }
 
 /// Looks for sockets that are mapped into memory, whose descriptors may be closed.
@@ -57,15 +74,16 @@ pub(super) fn walk_memory(source: &Source, pids: &[u32]) -> Walk {
     in_parallel(pids, |pid, _, found| look_at_memory(source, pid, found))
 }
 
-fn in_parallel(pids: &[u32], look: impl Fn(u32, &mut LinkBuffer, &mut Walk) + Sync) -> Walk {
+fn in_parallel(pids: &[u32], look: impl Fn(u32, &mut Scratch, &mut Walk) + Sync) -> Walk {
     let cores = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
     let threads = if pids.len() < WORTH_A_THREAD { 1 } else { cores };
     let next = AtomicUsize::new(0);
     let work = || {
-        let (mut found, mut buffer) = (Walk::default(), LinkBuffer::new());
+        let mut found = Walk::default();
+        let mut scratch = Scratch { links: LinkBuffer::new(), streams: Default::default() };
         while let Some(some) = pids.chunks(HANDFUL).nth(next.fetch_add(1, Ordering::Relaxed)) {
             for pid in some {
-                look(*pid, &mut buffer, &mut found);
+                look(*pid, &mut scratch, &mut found);
             }
         }
         found
@@ -98,10 +116,11 @@ impl Walk {
     }
 }
 
-fn look(source: &Source, pid: u32, buffer: &mut LinkBuffer, found: &mut Walk) {
+fn look(source: &Source, pid: u32, streams: bool, scratch: &mut Scratch, found: &mut Walk) {
     let Ok(process) = source.process(pid) else { return };
     let before = found.held.len();
-    match read_table(&process, "fd", pid, How::Fd, buffer, found) {
+    let mut stdio = Stdio::default();
+    match read_table(&process, "fd", pid, How::Fd, scratch, found) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             // Threads of the kernel hold no sockets.
             let kernel =
@@ -109,12 +128,19 @@ fn look(source: &Source, pid: u32, buffer: &mut LinkBuffer, found: &mut Walk) {
             found.denied += u64::from(!kernel);
         }
         // It has ended meanwhile.
-        Err(_) | Ok(()) => {}
+        Err(_) => {}
+        Ok(()) if streams && found.held.len() > before => {
+            stdio.0 = scratch.streams.each_ref().map(|target| match target.is_empty() {
+                true => Fact::Absent,
+                false => Fact::Known(target.as_slice().into()),
+            });
+        }
+        Ok(()) => {}
     }
-    name_holder(&process, before, found);
+    name_holder(process, before, stdio, found);
 }
 
-fn look_at_threads(source: &Source, pid: u32, buffer: &mut LinkBuffer, found: &mut Walk) {
+fn look_at_threads(source: &Source, pid: u32, scratch: &mut Scratch, found: &mut Walk) {
     let Ok(process) = source.process(pid) else { return };
     // The link count of the folder is 2 more than there are threads (proc_task_getattr).
     if process.stat("task").is_ok_and(|folder| folder.links <= 3) {
@@ -124,9 +150,9 @@ fn look_at_threads(source: &Source, pid: u32, buffer: &mut LinkBuffer, found: &m
     let before = found.held.len();
     for thread in threads {
         // A thread that ends meanwhile has given its table back.
-        let _ = read_table(&process, &format!("task/{thread}/fd"), thread, How::Thread, buffer, found);
+        let _ = read_table(&process, &format!("task/{thread}/fd"), thread, How::Thread, scratch, found);
     }
-    name_holder(&process, before, found);
+    name_holder(process, before, Stdio::default(), found);
 }
 
 fn look_at_memory(source: &Source, pid: u32, found: &mut Walk) {
@@ -136,7 +162,7 @@ fn look_at_memory(source: &Source, pid: u32, found: &mut Walk) {
     for inode in proc_net::mapped_sockets(&maps) {
         found.held.push(Held { inode, process: index, task: pid, fd: -1, how: How::Memory });
     }
-    name_holder(&process, before, found);
+    name_holder(process, before, Stdio::default(), found);
 }
 
 fn read_table(
@@ -144,12 +170,17 @@ fn read_table(
     name: &str,
     task: u32,
     how: How,
-    buffer: &mut LinkBuffer,
+    scratch: &mut Scratch,
     found: &mut Walk,
 ) -> io::Result<()> {
     let index = u32::try_from(found.processes.len()).unwrap_or(u32::MAX);
     let mut rings = Vec::new();
-    let done = process.each_link(name, buffer, &mut |fd, target| {
+    let Scratch { links, streams } = scratch;
+    streams.iter_mut().for_each(Vec::clear);
+    let done = process.each_link(name, links, &mut |fd, target| {
+        if let Some(stream) = usize::try_from(fd).ok().and_then(|fd| streams.get_mut(fd)) {
+            stream.extend_from_slice(target);
+        }
         if let Some(inode) = inode_of(target, b"socket") {
             found.held.push(Held { inode, process: index, task, fd, how });
         } else if target == b"anon_inode:[io_uring]" {
@@ -170,14 +201,15 @@ fn read_table(
 
 /// Reads who the holder is, through the same handle: a process whose number was given to another
 /// meanwhile cannot be read through it any more.
-fn name_holder(process: &ProcessDir<'_>, before: usize, found: &mut Walk) {
+fn name_holder(process: ProcessDir<'_>, before: usize, stdio: Stdio, found: &mut Walk) {
     if found.held.len() == before {
         return;
     }
     match process.read("stat").ok().and_then(|text| proc_net::stat(&text)) {
         Some(stat) => {
-            process.remember_start(stat.start_ticks);
-            found.processes.push((process.pid(), stat));
+            let pid = process.pid();
+            process.keep(stat.start_ticks);
+            found.processes.push(Seen { pid, stat, stdio });
         }
         None => found.held.truncate(before),
     }

@@ -1,5 +1,5 @@
-//! Aligned columns. Cells are made twice, once to measure and once to write, so that a table of
-//! 100,000 rows is never held.
+//! Aligned columns. Cells are measured first and written then; those of a table of 100,000 rows are not
+//! held between, but made again.
 
 use std::io::{self, Write};
 
@@ -9,6 +9,9 @@ use crate::output::clean::{fit, width};
 
 /// No shrinkable column gets narrower than this.
 const NARROWEST: usize = 8;
+
+/// As much text of cells is held between measuring and writing.
+const HELD: usize = 2 << 20;
 
 /// One column: its title, whether numbers stand to the right, whether a narrow terminal may
 /// shorten it.
@@ -46,13 +49,20 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let mut widths: Vec<usize> = heads.iter().map(|head| if header { head.title.len() } else { 0 }).collect();
     let mut text = String::new();
+    // The first cells, one behind the other, and where each ends.
+    let (mut held, mut ends) = (String::new(), Vec::new());
     for row in 0..rows {
         for (column, widest) in widths.iter_mut().enumerate() {
             text.clear();
             cell(row, column, &mut text);
             *widest = (*widest).max(measure(&text));
+            if held.len() < HELD {
+                held.push_str(&text);
+                ends.push(held.len());
+            }
         }
     }
+    let mut held_cells = ends.into_iter().scan(0, |start, end| Some(std::mem::replace(start, end)..end));
     if let Some(columns) = style.width {
         shrink(&mut widths, heads, columns);
     }
@@ -66,11 +76,17 @@ pub(super) fn write(
     for row in 0..rows {
         line.clear();
         for (column, head) in heads.iter().enumerate() {
-            text.clear();
-            cell(row, column, &mut text);
+            let text = match held_cells.next() {
+                Some(place) => &held[place],
+                None => {
+                    text.clear();
+                    cell(row, column, &mut text);
+                    &text
+                }
+            };
             let last = column + 1 == heads.len();
             let painted = paint(row, column).filter(|_| style.color);
-            let shown = if measure(&text) > widths[column] { &fit(&text, widths[column]) } else { &text };
+            let shown = if measure(text) > widths[column] { &*fit(text, widths[column]) } else { text };
             match painted {
                 None => pad(&mut line, shown, head, widths[column], last),
                 Some(ansi) => {
@@ -96,7 +112,14 @@ fn measure(text: &str) -> usize {
 
 fn pad(line: &mut String, text: &str, head: &Head, columns: usize, last: bool) {
     let missing = columns.saturating_sub(measure(text));
-    let blanks = |line: &mut String, count: usize| line.extend(std::iter::repeat_n(' ', count));
+    const BLANKS: &str = "                                                                ";
+    let blanks = |line: &mut String, mut count: usize| {
+        while count > 0 {
+            let some = count.min(BLANKS.len());
+            line.push_str(&BLANKS[..some]);
+            count -= some;
+        }
+    };
     if head.right {
         blanks(line, missing);
     }

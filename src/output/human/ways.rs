@@ -341,9 +341,9 @@ mod tests {
         let mut sample = Sample::new();
         let socket = sample.listener("0.0.0.0:53", Reach::Lan, &[]);
         let mut paths = socket.exposure.as_ref().unwrap().paths.clone();
-        paths[0].destinations = Family::V4.addresses(&set(Family::V4, &["203.0.113.5/32"]));
+        paths[0].destinations = Family::V4.addresses(&set(Family::V4, &["203.0.113.5/32"])).into();
         paths.push(paths[0].clone());
-        paths[1].destinations = vec![AddrRange::one(IpAddr::from([255; 4]))];
+        paths[1].destinations = [AddrRange::one(IpAddr::from([255; 4]))].into();
         let view = View {
             snapshot: &sample.snapshot,
             report: &Report::default(),

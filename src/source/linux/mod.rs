@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, fstat, openat, statat};
@@ -51,6 +51,8 @@ pub(crate) struct Host {
     sequence: AtomicU32,
     /// Size of the receive buffer; grows when a message did not fit.
     block: AtomicUsize,
+    /// See [`Host::spare_handles`].
+    spare: OnceLock<usize>,
 }
 
 /// Inodes of the sockets through which this process asks the kernel: they are in no answer, and no
@@ -90,7 +92,13 @@ impl Host {
             opened: Mutex::default(),
             sequence: AtomicU32::new(1),
             block: AtomicUsize::new(BLOCK),
+            spare: OnceLock::new(),
         })
+    }
+
+    /// How many handles of processes may be kept open, so that enough descriptors are left.
+    pub(crate) fn spare_handles(&self) -> usize {
+        *self.spare.get_or_init(|| (raise_descriptor_limit() / 4).min(4096))
     }
 
     pub(crate) fn proc_file(&self, path: &str) -> io::Result<Vec<u8>> {
@@ -321,13 +329,15 @@ pub(crate) fn duplicate(pid: u32, fd: i32) -> io::Result<OwnedFd> {
     Ok(pidfd_getfd(&handle, fd, PidfdGetfdFlags::empty())?)
 }
 
-/// A host with more namespaces than the usual soft limit of 1,024 descriptors is still read.
-fn raise_descriptor_limit() {
+/// A host with more namespaces than the usual soft limit of 1,024 descriptors is still read. The
+/// limit that holds now.
+fn raise_descriptor_limit() -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     // Without it the namespaces beyond the limit become a gap.
     let _ = setrlimit(Resource::Nofile, limit);
+    getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -17,12 +17,6 @@ use super::file::{Decimal, file_stat, list, number, read_file, read_link};
 pub(crate) struct Dir(pub(super) OwnedFd);
 
 impl Dir {
-    /// Number of the folder itself. The kernel counts one up for each that it makes
-    /// (`get_next_ino`), so two handles with one number are of one process.
-    pub(crate) fn inode(&self) -> Option<u64> {
-        fstat(&self.0).ok().map(|stat| stat.st_ino)
-    }
-
     pub(crate) fn read(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
         read_file(self.0.as_fd(), name, limit, false)
     }

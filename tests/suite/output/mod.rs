@@ -456,7 +456,10 @@ pub(crate) fn make_hostile(sample: &mut Sample, bytes: &[u8]) {
             access.users = Users::Named(vec![nasty()]);
         }
         if let Some(exposure) = &mut socket.exposure {
-            exposure.paths.iter_mut().for_each(|path| path.entry.interfaces = vec![nasty()]);
+            exposure
+                .paths
+                .iter_mut()
+                .for_each(|path| std::sync::Arc::make_mut(&mut path.entry).interfaces = vec![nasty()]);
         }
     }
     snapshot.sockets[4].local = sockwarden::model::Endpoint::UnixPath(nasty());

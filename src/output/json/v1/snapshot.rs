@@ -224,7 +224,10 @@ mod tests {
             |s| s.holders[0].process = ProcessId(9),
             |s| s.gaps[0].unlisted = Some((None, Some(NamespaceId(7)))),
             |s| s.sockets[0].exposure.as_mut().unwrap().paths[0].because = vec![0],
-            |s| s.sockets[0].exposure.as_mut().unwrap().paths[0].entry.netns = NamespaceId(3),
+            |s| {
+                std::sync::Arc::make_mut(&mut s.sockets[0].exposure.as_mut().unwrap().paths[0].entry).netns =
+                    NamespaceId(3)
+            },
         ];
         for (at, break_it) in breaks.iter().enumerate() {
             let good = host().snapshot;
