@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::table::Table;
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, State};
@@ -13,19 +13,20 @@ use crate::model::{Endpoint, NamespaceId, Protocol, Socket, State};
 /// once, and so does an MPTCP socket whose first TCP flow the TCP table shows as well.
 ///
 /// `ours`: inodes of the sockets through which we asked, which are no part of the answer.
-pub(crate) fn arrange(table: Table, ours: &[u64]) -> (Vec<Socket>, Vec<(u32, u64)>) {
+pub(crate) fn arrange(table: Table, ours: &[u64]) -> Arranged {
     let Table { mut sockets, mut unix_peers } = table;
     let mut order: Vec<(u128, u32)> =
         sockets.iter().zip(0_u32..).map(|(socket, at)| (key(socket), at)).collect();
     order.sort_unstable();
+    let mut inodes = Inodes::of(&sockets);
+    let again = shown_again(&sockets, &inodes);
     let doubles = Doubles::of(&sockets);
-    let again = shown_again(&sockets);
     let is_ours = |socket: &Socket| socket.protocol == Protocol::Netlink && ours.contains(&socket.inode);
     let mut dropped = Vec::new();
     let mut new_order: Vec<u32> = Vec::with_capacity(order.len());
     for (_, at) in order {
         let socket = &sockets[at as usize];
-        if again.contains(&at) || doubles.contains(socket) || is_ours(socket) {
+        if again[at as usize] || doubles.contains(socket) || is_ours(socket) {
             dropped.push(at);
         } else {
             new_order.push(at);
@@ -43,7 +44,19 @@ pub(crate) fn arrange(table: Table, ours: &[u64]) -> (Vec<Socket>, Vec<(u32, u64
         *socket = places[*socket as usize];
     }
     unix_peers.retain(|(socket, _)| (*socket as usize) < kept);
-    (sockets, unix_peers)
+    for (_, at) in &mut inodes.list {
+        *at = places[*at as usize];
+    }
+    inodes.list.retain(|(_, at)| (*at as usize) < kept);
+    Arranged { sockets, unix_peers, inodes }
+}
+
+/// What [`arrange`] makes of a table.
+pub(crate) struct Arranged {
+    pub(crate) sockets: Vec<Socket>,
+    /// Index of a UNIX socket and inode of its peer.
+    pub(crate) unix_peers: Vec<(u32, u64)>,
+    pub(crate) inodes: Inodes,
 }
 
 fn key(socket: &Socket) -> u128 {
@@ -61,25 +74,37 @@ fn key(socket: &Socket) -> u128 {
         | u128::from(socket.cookie & 0xffff_ffff)
 }
 
-/// Sockets that stand in the table once more. The cookie tells: a socket keeps it while it is bound,
+/// Which sockets stand in the table once more. The cookie tells: a socket keeps it while it is bound,
 /// listens, is accepted and waits for its end, and no other has it (`sock_gen_cookie` in
 /// net/core/sock_diag.c; `inet_csk_clone_lock` and `inet_twsk_alloc` hand it on). What is shown with
 /// an inode is kept, and of these the last, which is the newest.
-fn shown_again(sockets: &[Socket]) -> HashSet<u32> {
-    let mut cookies: Vec<(u64, bool, u32)> = sockets
-        .iter()
-        .zip(0_u32..)
-        .filter(|(socket, _)| socket.cookie != 0)
-        .map(|(socket, at)| (socket.cookie, socket.inode != 0, at))
-        .collect();
-    cookies.sort_unstable();
-    let pairs = cookies.windows(2);
-    pairs.filter(|pair| same(pair[0], pair[1], sockets)).map(|pair| pair[0].2).collect()
+fn shown_again(sockets: &[Socket], inodes: &Inodes) -> Vec<bool> {
+    let mut again = vec![false; sockets.len()];
+    for pair in inodes.list.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        let [one, other] = [pair[0].1, pair[1].1].map(|at| at as usize);
+        again[one] = same(&sockets[one], &sockets[other]);
+    }
+    let mut without_inode: HashMap<u64, usize> = HashMap::new();
+    for (at, socket) in sockets.iter().enumerate().filter(|(_, socket)| socket.inode == 0) {
+        if let Some(earlier) = without_inode.insert(socket.cookie, at) {
+            again[earlier] = same(&sockets[earlier], socket);
+        }
+    }
+    if !without_inode.is_empty() {
+        for socket in sockets.iter().filter(|socket| socket.inode != 0) {
+            if let Some(&at) = without_inode.get(&socket.cookie) {
+                again[at] |= same(&sockets[at], socket);
+            }
+        }
+    }
+    again
 }
 
-fn same(one: (u64, bool, u32), other: (u64, bool, u32), sockets: &[Socket]) -> bool {
-    let [first, second] = [one, other].map(|(_, _, at)| &sockets[at as usize]);
-    one.0 == other.0 && first.protocol == second.protocol && first.netns == second.netns
+fn same(one: &Socket, other: &Socket) -> bool {
+    one.cookie != 0
+        && one.cookie == other.cookie
+        && one.protocol == other.protocol
+        && one.netns == other.netns
 }
 
 /// TCP sockets that are the carrier of an MPTCP socket. The kernel gives both one inode
@@ -189,7 +214,7 @@ mod tests {
     }
 
     fn inodes(table: Table) -> Vec<u64> {
-        arrange(table, &[]).0.iter().map(|socket| socket.inode).collect()
+        arrange(table, &[]).sockets.iter().map(|socket| socket.inode).collect()
     }
 
     #[test]
@@ -217,7 +242,8 @@ mod tests {
             socket(Protocol::Unix, 0, 8, 80),
             socket(Protocol::Tcp, 1, 7, 70),
         ];
-        let (sockets, peers) = arrange(Table { sockets, unix_peers: vec![(0, 8), (1, 9), (2, 9)] }, &[]);
+        let Arranged { sockets, unix_peers: peers, .. } =
+            arrange(Table { sockets, unix_peers: vec![(0, 8), (1, 9), (2, 9)] }, &[]);
         assert_eq!(sockets.iter().map(|each| each.inode).collect::<Vec<_>>(), [7, 8, 9]);
         assert_eq!(peers, [(2, 8), (1, 9)]);
     }
@@ -232,12 +258,13 @@ mod tests {
         let lives = [(0, 90), (9, 90), (0, 90), (0, 91)]
             .map(|(inode, cookie)| socket(Protocol::Tcp, 6, inode, cookie));
         let sockets = [bound, listener].into_iter().chain(lives).collect();
-        let (sockets, _) = arrange(Table { sockets, unix_peers: Vec::new() }, &[]);
+        let Arranged { sockets, inodes, .. } = arrange(Table { sockets, unix_peers: Vec::new() }, &[]);
         assert_eq!(
             sockets.iter().map(|each| (each.state, each.inode, each.cookie)).collect::<Vec<_>>(),
             [(State::Listen, 8, 80), (State::Established, 0, 91), (State::Established, 9, 90)]
         );
-        assert_eq!(Inodes::of(&sockets).ambiguous(), 0);
+        assert_eq!([inodes.find(8), inodes.find(9)], [Found::One(0), Found::One(2)]);
+        assert_eq!(inodes.ambiguous(), 0);
     }
 
     #[test]
@@ -250,7 +277,7 @@ mod tests {
             socket(Protocol::Tcp, 9, 0, 5),
             socket(Protocol::Tcp, 10, 0, 6),
         ];
-        let (sockets, _) = arrange(Table { sockets, unix_peers: Vec::new() }, &[]);
+        let Arranged { sockets, .. } = arrange(Table { sockets, unix_peers: Vec::new() }, &[]);
         assert_eq!(sockets.iter().map(|each| each.cookie).collect::<Vec<_>>(), [6, 3, 4, 1]);
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use netstat2::{AddressFamilyFlags, ProtocolFlags, ProtocolSocketInfo, SocketInfo, TcpState};
 
 use super::gaps::Gaps;
-use super::join::{Inodes, arrange};
+use super::join::{Arranged, arrange};
 use super::table::{Table, blank};
 use super::{peers, roles};
 use crate::model::{
@@ -41,8 +41,7 @@ pub(super) fn sockets(source: &Source, wants: &Wants) -> Snapshot {
             socket
         }));
     }
-    let (mut sockets, _) = arrange(table, &[]);
-    let inodes = Inodes::of(&sockets);
+    let Arranged { mut sockets, inodes, .. } = arrange(table, &[]);
     peers::assign(&mut sockets, &[], &inodes);
     roles::assign(&mut sockets, &[None]);
     let names = if wants.owners { process_names() } else { BTreeMap::new() };

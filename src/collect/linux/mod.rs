@@ -26,7 +26,7 @@ use rights::Capability;
 use sock_diag::Place;
 
 use super::gaps::Gaps;
-use super::join::{Found, Inodes, arrange};
+use super::join::{Arranged, Found, Inodes, arrange};
 use super::table::Table;
 use super::{peers, roles};
 use crate::model::{
@@ -53,8 +53,8 @@ pub(super) fn sockets(source: &Source, wants: &Wants) -> Snapshot {
     look.follow_descriptors(&walk);
     look.ask_the_unlisted(&walk);
     look.tell_mptcp_from_tcp(&walk);
-    let (mut sockets, unix_peers) = arrange(std::mem::take(&mut look.table), &source.own_sockets());
-    let inodes = Inodes::of(&sockets);
+    let Arranged { mut sockets, unix_peers, inodes } =
+        arrange(std::mem::take(&mut look.table), &source.own_sockets());
     let ephemeral: Vec<_> = look.namespaces.list.iter().map(|each| ephemeral(source, each.inode)).collect();
     peers::assign(&mut sockets, &unix_peers, &inodes);
     roles::assign(&mut sockets, &ephemeral);

@@ -49,49 +49,60 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let mut widths: Vec<usize> = heads.iter().map(|head| if header { head.title.len() } else { 0 }).collect();
     let mut text = String::new();
-    // The first cells, one behind the other, and where each ends.
+    // The first cells, one behind the other; where each ends, and how wide it is.
     let (mut held, mut ends) = (String::new(), Vec::new());
     for row in 0..rows {
         for (column, widest) in widths.iter_mut().enumerate() {
             text.clear();
             cell(row, column, &mut text);
-            *widest = (*widest).max(measure(&text));
+            let columns = measure(&text);
+            *widest = (*widest).max(columns);
             if held.len() < HELD {
                 held.push_str(&text);
-                ends.push(held.len());
+                ends.push((held.len(), columns));
             }
         }
     }
-    let mut held_cells = ends.into_iter().scan(0, |start, end| Some(std::mem::replace(start, end)..end));
+    let mut held_cells =
+        ends.into_iter().scan(0, |start, (end, columns)| Some((std::mem::replace(start, end)..end, columns)));
     if let Some(columns) = style.width {
         shrink(&mut widths, heads, columns);
     }
     let mut line = String::new();
     if header {
         for (column, head) in heads.iter().enumerate() {
-            pad(&mut line, &fit(head.title, widths[column]), head, widths[column], column + 1 == heads.len());
+            let title = fit(head.title, widths[column]);
+            let missing = widths[column].saturating_sub(measure(&title));
+            pad(&mut line, &title, head, missing, column + 1 == heads.len());
         }
         writeln!(out, "{}", Painted { text: line.trim_end(), style: bold(), on: style.color })?;
     }
     for row in 0..rows {
         line.clear();
         for (column, head) in heads.iter().enumerate() {
-            let text = match held_cells.next() {
-                Some(place) => &held[place],
+            let (text, columns) = match held_cells.next() {
+                Some((place, columns)) => (&held[place], columns),
                 None => {
                     text.clear();
                     cell(row, column, &mut text);
-                    &text
+                    (text.as_str(), measure(&text))
                 }
             };
             let last = column + 1 == heads.len();
             let painted = paint(row, column).filter(|_| style.color);
-            let shown = if measure(text) > widths[column] { &*fit(text, widths[column]) } else { text };
+            let wide = widths[column];
+            let fitted;
+            let (shown, missing) = if columns > wide {
+                fitted = fit(text, wide);
+                (fitted.as_str(), wide.saturating_sub(measure(&fitted)))
+            } else {
+                (text, wide - columns)
+            };
             match painted {
-                None => pad(&mut line, shown, head, widths[column], last),
+                None => pad(&mut line, shown, head, missing, last),
                 Some(ansi) => {
                     let start = line.len();
-                    pad(&mut line, shown, head, widths[column], last);
+                    pad(&mut line, shown, head, missing, last);
                     let padded = line.split_off(start);
                     line.push_str(&Painted { text: padded, style: ansi, on: true }.to_string());
                 }
@@ -110,8 +121,8 @@ fn measure(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { width(text) }
 }
 
-fn pad(line: &mut String, text: &str, head: &Head, columns: usize, last: bool) {
-    let missing = columns.saturating_sub(measure(text));
+/// Appends a cell and the blanks that it is short of, and those between columns.
+fn pad(line: &mut String, text: &str, head: &Head, missing: usize, last: bool) {
     const BLANKS: &str = "                                                                ";
     let blanks = |line: &mut String, mut count: usize| {
         while count > 0 {

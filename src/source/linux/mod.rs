@@ -215,17 +215,16 @@ impl Host {
         place.copy_from_slice(&sequence.to_ne_bytes());
         rustix::net::send(&socket, &request, rustix::net::SendFlags::empty()).map_err(io::Error::from)?;
         let dump = wants_list(&request);
-        let mut buffer = vec![0_u8; self.block.load(Ordering::Relaxed)];
+        let mut buffer = Vec::with_capacity(self.block.load(Ordering::Relaxed));
         loop {
-            let size = match self.receive(socket.as_fd(), &mut buffer) {
-                Ok(size) => size,
+            let block = match self.receive(socket.as_fd(), &mut buffer) {
+                Ok(()) => buffer.as_slice(),
                 Err(error) => {
                     // What is left of this answer must not be taken for that to the next question.
                     lock(&self.sockets).remove(&(netns, protocol));
                     return Err(error);
                 }
             };
-            let block = &buffer[..size];
             if block.get(8..12) != Some(&sequence.to_ne_bytes()[..]) {
                 continue;
             }
@@ -281,16 +280,17 @@ impl Host {
     }
 
     /// One block of an answer. A socket that nobody bound receives from the kernel alone.
-    fn receive(&self, socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, NetlinkError> {
+    fn receive(&self, socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> Result<(), NetlinkError> {
         use rustix::net::RecvFlags;
         loop {
-            match rustix::net::recv(socket, &mut buffer[..], RecvFlags::TRUNC) {
-                Ok((_, size)) if size > buffer.len() => {
+            buffer.clear();
+            match rustix::net::recv(socket, rustix::buffer::spare_capacity(buffer), RecvFlags::TRUNC) {
+                Ok((received, size)) if size > received => {
                     self.block.fetch_max(size.next_power_of_two(), Ordering::Relaxed);
                     return Err(NetlinkError::Interrupted);
                 }
                 Ok((_, 0)) => return Err(NetlinkError::Short),
-                Ok((_, size)) => return Ok(size),
+                Ok(_) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(io::Error::from(error).into()),
             }
