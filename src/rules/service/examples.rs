@@ -110,7 +110,7 @@ impl Maker {
             Reach::Internet | Reach::Unknown | Reach::None | Reach::Process => "0.0.0.0",
         };
         self.text.push_str(&format!(
-            "[[{kind}]]\nname = {}\nhost = {{ ephemeral = \"64000-65000\" }}\nsocket = {{ protocol = \"{}\", role = \"{}\", local = \"{host}:{}\", reach = \"{}\"{} }}\n",
+            "[[{kind}]]\nname = {}\nhost = {{ ephemeral = \"65100-65400\" }}\nsocket = {{ protocol = \"{}\", role = \"{}\", local = \"{host}:{}\", reach = \"{}\"{} }}\n",
             quote(&format!("made: {} ({})", made.about, self.count)),
             made.protocol,
             made.role,
@@ -274,7 +274,7 @@ fn text(service: &Service<'_>) -> String {
                 Made { about: "a port of the kernel's range by chance".to_owned(), more: hidden, ..door };
             let before = maker.text.len();
             maker.push(&made);
-            let chance = maker.text[before..].replace("64000-65000", "1024-65535");
+            let chance = maker.text[before..].replace("65100-65400", "1024-65535");
             maker.text.truncate(before);
             maker.text.push_str(&chance);
         }

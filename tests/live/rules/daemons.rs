@@ -450,6 +450,53 @@ pub(super) const ALL: &[Case] = &[
         },
         ..LAN
     },
+    Case {
+        name: "mumble",
+        rule: "mumble-reachable",
+        needs: &[Root, Tool("murmurd")],
+        severity: "info",
+        prepare: "install -d -o mumble-server -g mumble-server /run/mumble-server /var/log/mumble-server",
+        start: "murmurd -fg -ini /etc/mumble-server.ini",
+        ready: Ready::Tcp(64738),
+        fix: Fix::Service("mumble-server"),
+        ..LAN
+    },
+    Case {
+        name: "ssh_server",
+        rule: "ssh-server-reachable",
+        needs: &[Root, Tool("sshd")],
+        severity: "info",
+        prepare: "mkdir -p /run/sshd",
+        start: "/usr/sbin/sshd -D",
+        ready: Ready::Tcp(22),
+        fix: Fix::Option { said: "ListenAddress", start: "/usr/sbin/sshd -D -o ListenAddress=127.0.0.1" },
+        ..LAN
+    },
+    Case {
+        name: "snmp_sub_agents",
+        rule: "agentx-reachable",
+        needs: &[Root, Tool("snmpd")],
+        severity: "high",
+        prepare: "printf 'master agentx\nagentXSocket tcp:0.0.0.0:705\n' >> /etc/snmp/snmpd.conf; mkdir -p /var/agentx",
+        start: "snmpd -LOw -u Debian-snmp -g Debian-snmp -I -smux,mteTrigger,mteTriggerConf -f",
+        ready: Ready::Tcp(705),
+        fix: Fix::Service("snmpd"),
+        fixed: &[Ready::Udp(161)],
+        ..LAN
+    },
+    Case {
+        name: "netstat_in_inetd",
+        rule: "netstat-inetd-reachable",
+        needs: &[Root, Tool("inetutils-inetd"), Tool("update-inetd")],
+        severity: "low",
+        prepare: "printf 'netstat\tstream\ttcp\tnowait\troot\t/bin/ss\tss -a\n\
+            time\tstream\ttcp\tnowait\troot\tinternal\n' >> /etc/inetd.conf",
+        start: "inetutils-inetd -d",
+        ready: Ready::Tcp(15),
+        fix: Fix::Service("inetutils-inetd"),
+        fixed: &[Ready::Tcp(37)],
+        ..LAN
+    },
 ];
 
 const SAMBA: &str = "mkdir -p /run/samba/nmbd /var/log/samba /var/cache/samba";
