@@ -239,6 +239,8 @@ fn unsure(door: &Door<'_>, target: &Target<'_>) -> Region {
     let classes = Classes::of(door.family);
     let sources = match door.place.gates[door.gate].side {
         _ if door.netns == target.netns => Ranges::default(),
+        // A cable without a bridge minds nothing.
+        GateSide::Inside if door.place.gates[door.gate].veth => Ranges::default(),
         GateSide::Loopback => classes.loopback.clone(),
         GateSide::Nobody | GateSide::Inside | GateSide::Overlay | GateSide::Outside => {
             target.place.local[door.family as usize].minus(&classes.loopback)
