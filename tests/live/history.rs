@@ -12,7 +12,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::lab::{self, Need, Netns, Outcome, ensure, sockwarden, trial, trial_alone};
-use crate::watch::{Watch, copy_of_ourselves, program};
+use crate::watch::{Watch, copy_of_ourselves, program, received};
 
 /// What a kill may cost.
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
@@ -166,7 +166,7 @@ fn kill(round: u32, netns: &Netns, file: &Path) -> Outcome<usize> {
         Watch::start(Some(netns), &format!("--netns current --dwell 100ms --history={}", file.display()))?;
     let until = Instant::now() + Duration::from_millis(u64::from(round * 211 % 1200) + 200);
     let mut told = Vec::new();
-    while let Ok(value) = watch.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+    while let Some(value) = received(&watch.lines, until) {
         told.push((Instant::now(), value));
     }
     watch.child.kill()?;

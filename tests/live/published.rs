@@ -142,7 +142,12 @@ impl Scene {
             (format!("{from}:0").parse()?, format!("{HOST}:{port}").parse()?);
         self.there.run(move || {
             let call = || -> io::Result<String> {
-                let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None)?;
+                let socket = net::socket_with(
+                    net::AddressFamily::INET,
+                    net::SocketType::STREAM,
+                    net::SocketFlags::CLOEXEC,
+                    None,
+                )?;
                 net::bind(&socket, &from)?;
                 let patience = Some(Duration::from_millis(1500));
                 net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, patience)?;

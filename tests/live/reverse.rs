@@ -79,7 +79,12 @@ impl Scene {
         let (from, to): (SocketAddr, SocketAddr) =
             (format!("{from}:0").parse()?, format!("{to}:{PORT}").parse()?);
         let connected = self.there.run(move || -> io::Result<TcpStream> {
-            let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None)?;
+            let socket = net::socket_with(
+                net::AddressFamily::INET,
+                net::SocketType::STREAM,
+                net::SocketFlags::CLOEXEC,
+                None,
+            )?;
             net::bind(&socket, &from)?;
             let patience = Some(Duration::from_millis(400));
             net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, patience)?;

@@ -92,7 +92,12 @@ impl Scene {
         let from: SocketAddr = format!("{from}:0").parse()?;
         let to: SocketAddr = format!("{HOST}:{port}").parse()?;
         let tried = self.there.run(move || -> std::io::Result<TcpStream> {
-            let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None)?;
+            let socket = net::socket_with(
+                net::AddressFamily::INET,
+                net::SocketType::STREAM,
+                net::SocketFlags::CLOEXEC,
+                None,
+            )?;
             net::bind(&socket, &from)?;
             // connect(2) waits no longer than for sending.
             let patience = Some(Duration::from_millis(1500));

@@ -39,8 +39,8 @@ impl Watch {
     }
 
     fn notice(&mut self, part: &str) -> String {
-        let start = Instant::now();
-        while let Ok(line) = self.notices.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
+        let end = Instant::now() + PATIENCE;
+        while let Ok(line) = received(&self.notices, end) {
             if line.contains(part) {
                 return line;
             }
@@ -50,8 +50,8 @@ impl Watch {
 
     /// The next change of this kind that `pick` wants; each is checked against the schema.
     fn next(&mut self, change: &str, pick: impl Fn(&Value) -> bool) -> Value {
-        let start = Instant::now();
-        while let Ok(text) = self.lines.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
+        let end = Instant::now() + PATIENCE;
+        while let Ok(text) = received(&self.lines, end) {
             let value = line(&text);
             if value["change"] == change && pick(&value) {
                 return value;
@@ -81,6 +81,15 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The next line, but none after the end, however many wait: a machine with much to tell never falls
+/// silent.
+fn received(lines: &mpsc::Receiver<String>, end: Instant) -> Result<String, mpsc::RecvTimeoutError> {
+    match end.checked_duration_since(Instant::now()) {
+        Some(left) => lines.recv_timeout(left),
+        None => Err(mpsc::RecvTimeoutError::Timeout),
     }
 }
 
