@@ -312,7 +312,7 @@ impl<'a> Journey<'a, '_> {
         }
         let here = to(family, told);
         if place.rules.as_ref().is_some_and(Ruleset::steers) {
-            parts.push((Exit::Untold, all.minus_block(&here)));
+            parts.push((Exit::Untold, all.clone().minus_block(&here)));
         }
         for (exit, region) in parts {
             let station = Station { hook: Hook::Output, packet: Packet::First, entry: None, exit, own: true };

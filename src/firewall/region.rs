@@ -20,12 +20,12 @@ impl Block {
     }
 
     pub(crate) fn and(&self, other: &Self) -> Option<Self> {
-        let both = Self(std::array::from_fn(|side| self.0[side].and(&other.0[side])));
-        (!both.is_empty()).then_some(both)
+        self.meets(other).then(|| Self(std::array::from_fn(|side| self.0[side].and(&other.0[side]))))
     }
 
+    /// Rules differ in ports more often than in addresses, and port sets are the shorter ones.
     pub(crate) fn meets(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).all(|(one, other)| one.meets(other))
+        self.0.iter().zip(&other.0).rev().all(|(one, other)| one.meets(other))
     }
 
     /// The one side in which it differs from another, along which both are one block.
@@ -38,19 +38,20 @@ impl Block {
     }
 
     /// What is left of it: at most one piece for each side.
-    fn minus(&self, other: &Self, left: &mut Vec<Self>) {
-        if self.and(other).is_none() {
-            left.push(self.clone());
+    fn minus(self, other: &Self, left: &mut Vec<Self>) {
+        if !self.meets(other) {
+            left.push(self);
             return;
         }
-        let mut rest = self.clone();
+        let mut rest = self;
         for side in 0..3 {
-            let mut piece = rest.clone();
-            piece.0[side] = rest.0[side].minus(&other.0[side]);
-            if !piece.is_empty() {
-                left.push(piece);
+            let outside = rest.0[side].minus(&other.0[side]);
+            let inside = rest.0[side].and(&other.0[side]);
+            if !outside.is_empty() {
+                rest.0[side] = outside;
+                left.push(rest.clone());
             }
-            rest.0[side] = rest.0[side].and(&other.0[side]);
+            rest.0[side] = inside;
         }
     }
 }
@@ -83,19 +84,19 @@ impl Region {
         Self(self.0.iter().filter_map(|each| each.and(block)).collect())
     }
 
-    pub(crate) fn minus_block(&self, block: &Block) -> Self {
-        let mut left = Vec::with_capacity(self.0.len());
-        for each in &self.0 {
+    pub(crate) fn minus_block(self, block: &Block) -> Self {
+        if !self.0.iter().any(|each| each.meets(block)) {
+            return self;
+        }
+        let mut left = Vec::with_capacity(self.0.len() + 2);
+        for each in self.0 {
             each.minus(block, &mut left);
         }
         Self(left)
     }
 
     pub(crate) fn minus(&self, other: &Self) -> Self {
-        other
-            .0
-            .iter()
-            .fold(self.clone(), |left, block| if left.is_empty() { left } else { left.minus_block(block) })
+        other.0.iter().fold(self.clone(), Self::minus_block)
     }
 
     /// The same set without overlaps, and with blocks joined that differ in one side.

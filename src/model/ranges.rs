@@ -39,9 +39,15 @@ impl Ranges {
         Self::new(self.0.iter().chain(&other.0).copied().collect())
     }
 
-    /// What both hold: one step through both lists.
+    /// What both hold: one step through both lists, from where they can meet.
     pub(crate) fn and(&self, other: &Self) -> Self {
-        let (mut a, mut b) = (self.0.iter().peekable(), other.0.iter().peekable());
+        let from = |these: &Self, those: &Self| {
+            let start =
+                those.0.first().map_or(0, |(first, _)| these.0.partition_point(|(_, end)| end < first));
+            start..these.0.len()
+        };
+        let mut a = self.0[from(self, other)].iter().peekable();
+        let mut b = other.0[from(other, self)].iter().peekable();
         let mut both = Vec::new();
         while let (Some(&&x), Some(&&y)) = (a.peek(), b.peek()) {
             if x.0.max(y.0) <= x.1.min(y.1) {

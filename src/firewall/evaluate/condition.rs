@@ -334,11 +334,11 @@ pub(super) fn overlap(region: &Region, condition: &Condition) -> Region {
 
 /// Those that fulfil a condition and those that do not; whoever may do either is in both.
 pub(super) fn split(region: Region, condition: &Condition, inverted: bool) -> (Region, Region) {
-    let parted = |may: &Block, must: &Option<Box<Block>>| {
+    let parted = |region: Region, may: &Block, must: &Option<Box<Block>>| {
         let inside = region.and(may);
         let outside = match must {
             Some(must) => region.minus_block(must),
-            None => region.clone(),
+            None => region,
         };
         (inside, outside)
     };
@@ -346,9 +346,9 @@ pub(super) fn split(region: Region, condition: &Condition, inverted: bool) -> (R
         Condition::Always => (region, Region::default()),
         Condition::Never => (Region::default(), region),
         Condition::Maybe => (region.clone(), region),
-        Condition::Within { may, must } => parted(may, must),
+        Condition::Within { may, must } => parted(region, may, must),
         Condition::Outside { may, must } => {
-            let (inside, outside) = parted(may, must);
+            let (inside, outside) = parted(region, may, must);
             (outside, inside)
         }
     };

@@ -81,7 +81,7 @@ impl Walk<'_> {
         let ports = Ranges::new(vec![(0, u16::MAX.into())]);
         let place = Block([all.clone(), address.clone().unwrap_or(all), port.clone().unwrap_or(ports)]);
         let (same, other) = match (came, asked) {
-            (None, None) => (here.and(&place), here.minus_block(&place)),
+            (None, None) => (here.and(&place), here.clone().minus_block(&place)),
             _ => (here.clone(), Region::default()),
         };
         self.decided(true, &here);
