@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::console::say;
 use super::errors::Usage;
 use super::interrupt::Pending;
+use super::listeners;
 use super::session::Session;
 use crate::finding::ChangeKind;
 use crate::history::{self, Bounds, Keeper, Record, Talks};
-use crate::model::{Snapshot, Text};
+use crate::model::Snapshot;
 use crate::output::What;
 use crate::watch::{Batch, SeenBy};
 
@@ -49,8 +49,7 @@ impl Keeping {
         };
         let settings = &session.settings;
         let bounds = Bounds { age: settings.duration("history.age"), size: settings.size("history.size") };
-        let tell = |text: &str| say(&format!("sockwarden: {}\n", Text::from(text)));
-        let keeper = Keeper::open(&place, bounds, tell).context("cannot keep a history")?;
+        let keeper = Keeper::open(&place, bounds, listeners::say).context("cannot keep a history")?;
         let pending = Pending::new(keeper.closer());
         Ok(Self {
             keeper,

@@ -203,10 +203,9 @@ pub(crate) enum Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::table::blank;
 
     fn socket(protocol: Protocol, port: u16, inode: u64, cookie: u64) -> Socket {
-        let mut socket = blank(protocol, NamespaceId(0));
+        let mut socket = Socket::blank(protocol, NamespaceId(0));
         socket.state = State::Established;
         socket.local = Endpoint::Inet("127.0.0.1".parse().unwrap(), port);
         (socket.inode, socket.cookie) = (inode, cookie);

@@ -9,7 +9,7 @@ use netstat2::{AddressFamilyFlags, ProtocolFlags, ProtocolSocketInfo, SocketInfo
 
 use super::gaps::Gaps;
 use super::join::{Arranged, arrange};
-use super::table::{Table, blank};
+use super::table::Table;
 use super::{peers, roles};
 use crate::model::{
     Endpoint, Gap, Holder, How, Namespace, NamespaceId, OwnerGap, Process, ProcessId, Protocol, Snapshot,
@@ -124,7 +124,7 @@ fn socket(row: &SocketInfo) -> Option<crate::model::Socket> {
     let end = |address, port| Endpoint::Inet(canonical(address), port);
     Some(match &row.protocol_socket_info {
         ProtocolSocketInfo::Tcp(tcp) => {
-            let mut socket = blank(Protocol::Tcp, NamespaceId(0));
+            let mut socket = Socket::blank(Protocol::Tcp, NamespaceId(0));
             socket.kind = SocketType::Stream;
             socket.state = state(tcp.state)?;
             socket.local = end(tcp.local_addr, tcp.local_port);
@@ -134,7 +134,7 @@ fn socket(row: &SocketInfo) -> Option<crate::model::Socket> {
             socket
         }
         ProtocolSocketInfo::Udp(udp) => {
-            let mut socket = blank(Protocol::Udp, NamespaceId(0));
+            let mut socket = Socket::blank(Protocol::Udp, NamespaceId(0));
             socket.kind = SocketType::Dgram;
             socket.state = State::Unconnected;
             socket.local = end(udp.local_addr, udp.local_port);

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::model::{Endpoint, NamespaceId, OwnerGap, Protocol, Role, Socket, SocketType, Span, State};
+use crate::model::{OwnerGap, Socket, SocketType, State};
 
 /// Sockets in the order in which they were found, with what only the join needs to know.
 #[derive(Debug, Default)]
@@ -29,37 +29,6 @@ impl Table {
     /// Number of the socket that is pushed next.
     pub(crate) fn next(&self) -> u32 {
         u32::try_from(self.sockets.len()).unwrap_or(u32::MAX)
-    }
-}
-
-/// A socket of which only protocol and namespace are known yet.
-pub(crate) fn blank(protocol: Protocol, netns: NamespaceId) -> Socket {
-    Socket {
-        protocol,
-        kind: SocketType::Unknown,
-        state: State::Unknown,
-        role: Role::Idle,
-        protocol_number: None,
-        netns,
-        local: Endpoint::None,
-        remote: Endpoint::None,
-        peer: None,
-        v6only: None,
-        interface: 0,
-        groups: Box::default(),
-        inode: 0,
-        cookie: 0,
-        uid: None,
-        user: None,
-        activation: None,
-        holders: Span::default(),
-        owner_gap: None,
-        access: None,
-        exposure: None,
-        queues: (0, 0),
-        filtered: None,
-        file: None,
-        published: None,
     }
 }
 

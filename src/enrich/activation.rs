@@ -317,35 +317,17 @@ fn legacy(path: &[u8]) -> &[u8] {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use crate::model::{NamespaceId, Role, Span, State};
+    use crate::model::{NamespaceId, Role, State};
 
     fn socket(local: Endpoint, protocol: Protocol, kind: SocketType) -> Socket {
         Socket {
-            protocol,
             kind,
             state: State::Listen,
             role: Role::Listener,
-            protocol_number: None,
-            netns: NamespaceId(0),
             local,
-            remote: Endpoint::None,
-            peer: None,
-            v6only: None,
-            interface: 0,
-            groups: Box::default(),
             inode: 1,
             cookie: 1,
-            uid: None,
-            user: None,
-            activation: None,
-            holders: Span::default(),
-            owner_gap: None,
-            access: None,
-            exposure: None,
-            queues: (0, 0),
-            filtered: None,
-            file: None,
-            published: None,
+            ..Socket::blank(protocol, NamespaceId(0))
         }
     }
 

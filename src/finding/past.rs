@@ -4,7 +4,7 @@
 use super::{ChangeKind, Severity, program};
 use crate::model::{
     Ancestor, Endpoint, Exposure, Fact, Holder, How, Namespace, NamespaceId, Observation, Process, ProcessId,
-    Protocol, Reach, Role, Snapshot, Socket, SocketIndex, SocketType, Span, State, Text,
+    Protocol, Reach, Role, Snapshot, Socket, SocketIndex, Span, State, Text,
 };
 
 /// Who held a socket. A fact that was absent or not known is `None`.
@@ -79,34 +79,16 @@ impl PastDoor {
     /// As filter words and outputs know sockets: what was not kept is unknown there.
     pub fn snapshot(&self) -> Snapshot {
         let holders = u32::from(self.holder.is_some());
+        let tcp = self.protocol == Protocol::Tcp;
         let socket = Socket {
-            protocol: self.protocol,
-            kind: SocketType::Unknown,
-            state: if self.protocol == Protocol::Tcp { State::Listen } else { State::Unconnected },
-            role: if self.protocol == Protocol::Tcp { Role::Listener } else { Role::Receiver },
-            protocol_number: None,
-            netns: NamespaceId(0),
+            state: if tcp { State::Listen } else { State::Unconnected },
+            role: if tcp { Role::Listener } else { Role::Receiver },
             local: self.local.clone(),
-            remote: Endpoint::None,
-            peer: None,
-            v6only: None,
-            interface: 0,
-            groups: Box::default(),
-            inode: 0,
-            cookie: 0,
-            uid: None,
-            user: None,
-            activation: None,
             holders: Span { start: 0, len: holders },
-            owner_gap: None,
-            access: None,
-            published: None,
             exposure: self
                 .reach
                 .map(|(reach, certain)| Box::new(Exposure { reach, certain, paths: Vec::new() })),
-            queues: (0, 0),
-            filtered: None,
-            file: None,
+            ..Socket::blank(self.protocol, NamespaceId(0))
         };
         let name = self.netns.clone();
         Snapshot {

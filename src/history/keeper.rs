@@ -7,8 +7,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::file::is_damage;
 use super::note::Record;
-use super::store::{self, Store};
+use super::store::Store;
 use super::{Bounds, Error};
 
 /// How long something may wait for its neighbours before all are committed.
@@ -137,7 +138,7 @@ impl Writer {
             return;
         };
         let mut kept = store.keep(records, self.unkept);
-        if kept.as_ref().is_err_and(store::is_damage) {
+        if kept.as_ref().is_err_and(is_damage) {
             match self.store.take().map(Store::renew) {
                 Some(Ok((mut store, words))) => {
                     (self.say)(&words.unwrap_or_default());

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod file;
 mod keeper;
 mod note;
 mod query;

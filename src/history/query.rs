@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Row, params};
 
+use super::file::{harden, identity, is_damage};
 use super::schema::{APPLICATION, VERSION};
-use super::store::{harden, identity, is_damage};
 use super::{Error, row};
 use crate::finding::{ChangeKind, PastChange, PastDoor, PastFinding, PastTalk, Severity, Watched};
 use crate::model::{Role, Text};

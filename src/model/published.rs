@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{
     AddrRange, Endpoint, Exposure, NamespaceId, Observation, PortRange, Protocol, Role, Socket, SocketIndex,
-    SocketType, Span, State,
+    SocketType, State,
 };
 
 /// Where what is sent to a published port goes.
@@ -54,31 +54,14 @@ impl Socket {
         exposure: Exposure,
     ) -> Self {
         Self {
-            protocol,
             kind: if protocol == Protocol::Udp { SocketType::Dgram } else { SocketType::Stream },
             state: State::Published,
             role: Role::Published,
-            protocol_number: None,
-            netns,
             local: Endpoint::Inet(address, port),
-            remote: Endpoint::None,
-            peer: None,
             v6only: address.is_ipv6().then_some(true),
-            interface: 0,
-            groups: Box::default(),
-            inode: 0,
-            cookie: 0,
-            uid: None,
-            user: None,
-            activation: None,
-            holders: Span::default(),
-            owner_gap: None,
-            access: None,
             exposure: Some(Box::new(exposure)),
-            queues: (0, 0),
-            filtered: None,
-            file: None,
             published: Some(Box::new(published)),
+            ..Self::blank(protocol, netns)
         }
     }
 }

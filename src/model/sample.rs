@@ -98,31 +98,17 @@ impl Sample {
         }
         let number = 1000 + self.snapshot.sockets.len() as u64;
         self.snapshot.sockets.push(Socket {
-            protocol,
             kind: kind(protocol),
             state,
             role: if state == State::Listen { Role::Listener } else { Role::Idle },
-            protocol_number: None,
-            netns: NamespaceId(0),
             local: endpoint(local),
-            remote: Endpoint::None,
-            peer: None,
-            v6only: None,
-            interface: 0,
-            groups: Box::default(),
             inode: number,
             cookie: number,
             uid: Some(0),
             user: Some(0),
-            activation: None,
             holders: Span { start, len: u32::try_from(pids.len()).expect("small") },
-            owner_gap: None,
-            access: None,
-            exposure: None,
             queues: (0, if state == State::Listen { 128 } else { 0 }),
-            filtered: None,
-            file: None,
-            published: None,
+            ..Socket::blank(protocol, NamespaceId(0))
         });
         self.snapshot.sockets.last_mut().expect("just pushed")
     }

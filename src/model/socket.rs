@@ -291,6 +291,37 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// A socket of which only protocol and namespace are known yet.
+    pub fn blank(protocol: Protocol, netns: NamespaceId) -> Self {
+        Self {
+            protocol,
+            kind: SocketType::Unknown,
+            state: State::Unknown,
+            role: Role::Idle,
+            protocol_number: None,
+            netns,
+            local: Endpoint::None,
+            remote: Endpoint::None,
+            peer: None,
+            v6only: None,
+            interface: 0,
+            groups: Box::default(),
+            inode: 0,
+            cookie: 0,
+            uid: None,
+            user: None,
+            activation: None,
+            holders: Span::default(),
+            owner_gap: None,
+            access: None,
+            exposure: None,
+            queues: (0, 0),
+            filtered: None,
+            file: None,
+            published: None,
+        }
+    }
+
     /// Whether it may be bound to an interface that nobody told: only socket diagnostics tell it,
     /// and they come with a cookie.
     pub fn interface_unread(&self) -> bool {

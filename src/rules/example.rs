@@ -511,16 +511,13 @@ impl<'r> Builder<'r> {
         self.snapshot.holders.extend(held);
         let number = 1000 + u64::from(index);
         let socket = Socket {
-            protocol,
             kind: self.kind(fields, protocol),
             state,
             role,
             protocol_number: self
                 .number(fields, "protocol_number", u32::MAX.into())
                 .and_then(|n| u32::try_from(n).ok()),
-            netns: self.netns(fields),
             remote: self.endpoint(fields, "remote", protocol)?,
-            peer: None,
             v6only: self.flag(fields, "v6only"),
             interface: self.bound(fields),
             groups: match self.texts(fields, "groups") {
@@ -534,16 +531,13 @@ impl<'r> Builder<'r> {
                 self.snapshot.users.push(name.into());
                 u32::try_from(self.snapshot.users.len() - 1).ok()
             }),
-            activation: None,
             holders: Span { start: holders_start, len: u32::try_from(holders.list.len()).ok()? },
             owner_gap: self.owner_gap(fields, holders),
             access: self.access(fields),
             exposure: self.exposure(fields, role),
             local,
-            queues: (0, 0),
             filtered: self.flag(fields, "filtered"),
-            file: None,
-            published: None,
+            ..Socket::blank(protocol, self.netns(fields))
         };
         self.ephemeral(fields, &socket);
         self.snapshot.sockets.push(socket);

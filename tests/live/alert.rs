@@ -53,11 +53,10 @@ impl Desk {
         fs::set_permissions(&state, fs::Permissions::from_mode(0o777))?;
         // A terminal that only notes what it was asked to run.
         let terminal = folder.path().join("terminal");
-        fs::write(
+        crate::lab::script(
             &terminal,
             "#!/bin/sh\nshift\nfor word; do echo \"$word\"; done >>\"$XDG_STATE_HOME/terminal\"\n",
         )?;
-        fs::set_permissions(&terminal, fs::Permissions::from_mode(0o755))?;
         let mut command = Command::new("dbus-daemon");
         command.args(["--session", "--nofork", "--print-address"]);
         command.arg(format!("--address=unix:path={}/bus", state.display()));

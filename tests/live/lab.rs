@@ -6,7 +6,8 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -17,6 +18,7 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
+use rustix::net;
 
 /// How long a test waits for what must happen at once on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,6 +54,15 @@ pub(crate) enum Need {
 
 /// Held for reading by every test that runs, and for writing by one that must run alone.
 static BESIDE: RwLock<()> = RwLock::new(());
+
+/// A program of these lines, written by another process for the reason of [`copy_program`].
+pub(crate) fn script(place: &Path, text: &str) -> Outcome {
+    let mut tee =
+        Command::new("tee").arg("--").arg(place).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    tee.stdin.take().ok_or("no pipe")?.write_all(text.as_bytes())?;
+    ensure(tee.wait()?.success(), || "tee failed".into())?;
+    Ok(std::fs::set_permissions(place, std::os::unix::fs::PermissionsExt::from_mode(0o755))?)
+}
 
 /// A copy of a program. Made by cp(1): a file that this process had open for writing could not be
 /// executed while a test beside it is between fork and exec (`ETXTBSY`).
@@ -341,6 +352,37 @@ impl Netns {
         })
         .map_err(|_| "the thread in the namespace panicked")?
         .map_err(Stop::from)
+    }
+
+    /// Loads a ruleset with nft(8).
+    pub(crate) fn nft(&self, text: &str) -> Outcome {
+        let nft = find_program("nft").ok_or("nft")?;
+        let mut child = self.command(nft)?.args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+        child.stdin.take().ok_or("no pipe")?.write_all(text.as_bytes())?;
+        ensure(child.wait()?.success(), || format!("nft refuses {text}"))
+    }
+
+    /// A connection from here with this address as its sender, or why there is none.
+    pub(crate) fn connect(
+        &self,
+        from: &str,
+        to: (&str, u16),
+        patience: Duration,
+    ) -> Outcome<io::Result<TcpStream>> {
+        let (from, to) = (SocketAddr::new(from.parse()?, 0), SocketAddr::new(to.0.parse()?, to.1));
+        self.run(move || {
+            let socket = net::socket_with(
+                if from.is_ipv4() { net::AddressFamily::INET } else { net::AddressFamily::INET6 },
+                net::SocketType::STREAM,
+                net::SocketFlags::CLOEXEC,
+                None,
+            )?;
+            net::bind(&socket, &from)?;
+            // connect(2) waits no longer than for sending.
+            net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, Some(patience))?;
+            net::connect(&socket, &to)?;
+            Ok(socket.into())
+        })
     }
 
     /// Waits until something listens on this TCP port (`udp` false), or is bound to the UDP port.

@@ -44,6 +44,7 @@ mod rules;
 mod shapes;
 #[cfg(target_os = "linux")]
 mod suggest;
+mod told;
 #[cfg(target_os = "linux")]
 mod watch;
 #[cfg(target_os = "linux")]

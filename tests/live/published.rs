@@ -3,18 +3,18 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use rustix::net;
 use serde_json::Value;
 
 use crate::lab::{
     Maker, Need, Netns, Outcome, Program, ensure, find_program, hold, maker, output, sockwarden, trial,
 };
+use crate::told::within;
 
 pub(crate) fn trials() -> Vec<Trial> {
     const NFT: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft")];
@@ -138,28 +138,11 @@ impl Scene {
 
     /// What answers at a port of the host, and nothing where nobody does.
     fn called(&self, from: &str, port: u16) -> Outcome<Option<String>> {
-        let (from, to): (SocketAddr, SocketAddr) =
-            (format!("{from}:0").parse()?, format!("{HOST}:{port}").parse()?);
-        self.there.run(move || {
-            let call = || -> io::Result<String> {
-                let socket = net::socket_with(
-                    net::AddressFamily::INET,
-                    net::SocketType::STREAM,
-                    net::SocketFlags::CLOEXEC,
-                    None,
-                )?;
-                net::bind(&socket, &from)?;
-                let patience = Some(Duration::from_millis(1500));
-                net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, patience)?;
-                net::connect(&socket, &to)?;
-                let mut stream = TcpStream::from(socket);
-                stream.set_read_timeout(patience)?;
-                let mut word = String::new();
-                stream.read_to_string(&mut word)?;
-                Ok(word)
-            };
-            call().ok()
-        })
+        let patience = Duration::from_millis(1500);
+        let Ok(mut stream) = self.there.connect(from, (HOST, port), patience)? else { return Ok(None) };
+        stream.set_read_timeout(Some(patience))?;
+        let mut word = String::new();
+        Ok(stream.read_to_string(&mut word).is_ok().then_some(word))
     }
 
     fn asked_by_datagram(&self, port: u16) -> Outcome<Option<String>> {
@@ -205,34 +188,16 @@ fn started(netns: &Netns, args: &[&str]) -> Outcome<Program> {
     Ok(program)
 }
 
-fn nft(host: &Netns, text: &str) -> Outcome {
-    let nft = find_program("nft").ok_or("nft")?;
-    let mut child = host.command(nft)?.args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
-    child.stdin.take().ok_or("no pipe")?.write_all(text.as_bytes())?;
-    ensure(child.wait()?.success(), || "nft refuses the rules".into())
-}
-
 /// The verdict for one source at the network's door; `None` where it does not get in.
 fn verdict(row: &Value, source: &str, port: u64) -> Option<String> {
     let source: IpAddr = source.parse().ok()?;
-    let within = |range: &Value| {
-        let text = range.as_str().unwrap();
-        let (first, last) = match text.split_once('-') {
-            Some((first, last)) => (first.parse().unwrap(), last.parse().unwrap()),
-            None => {
-                let net: ipnet::IpNet = text.parse().unwrap();
-                (net.network(), net.broadcast())
-            }
-        };
-        first <= source && source <= last
-    };
     let has = |ports: &Value| match ports.as_str().and_then(|text| text.split_once('-')) {
         Some((first, last)) => (first.parse::<u64>().unwrap()..=last.parse().unwrap()).contains(&port),
         None => *ports == port,
     };
     let path = row["exposure"]["paths"].as_array().unwrap().iter().find(|path| {
         path["entry"]["interfaces"].as_array().unwrap().contains(&"wan0".into())
-            && path["sources"].as_array().unwrap().iter().any(within)
+            && path["sources"].as_array().unwrap().iter().any(|range| within(range, source))
             && path["ports"].as_array().unwrap().iter().any(has)
     })?;
     Some(path["verdict"].as_str()?.to_owned())
@@ -245,7 +210,7 @@ fn targets(row: &Value) -> &Vec<Value> {
 /// The rows of a list in one protocol say of each source what the kernel does, and where it leads.
 fn into_a_container() -> Outcome {
     let scene = Scene::new(&["tcp:9001"])?;
-    nft(&scene.host, RULES)?;
+    scene.host.nft(RULES)?;
     let said = scene.asked(&["list", "-l"])?;
     let row = scene.row(&said, "tcp", 8080).ok_or("no row for 8080")?;
     let inner = scene.inner.inode();
@@ -303,7 +268,7 @@ fn into_a_container() -> Outcome {
     let drops = "ip saddr 203.0.113.200 drop".to_owned();
     ensure(quoted(&explained["refused"], "because").contains(&drops), || format!("refused: {explained}"))?;
     // It comes true.
-    nft(&scene.host, "delete rule ip nat before handle 2\n")?;
+    scene.host.nft("delete rule ip nat before handle 2\n")?;
     ensure(scene.called(FRIEND, 8080)?.is_none(), || "closed without the rule".into())?;
     let said = scene.asked(&["list", "state:published"])?;
     ensure(scene.row(&said, "tcp", 8080).is_none(), || "published no more".into())
@@ -312,7 +277,7 @@ fn into_a_container() -> Outcome {
 /// A target at which nobody listens lets nobody in; who is at a far one nobody here can tell.
 fn to_nobody_and_elsewhere() -> Outcome {
     let scene = Scene::new(&[])?;
-    nft(&scene.host, RULES)?;
+    scene.host.nft(RULES)?;
     let said = scene.asked(&["list", "state:published"])?;
     for (port, netns, address, inner) in
         [(8081, scene.inner.inode(), INNER, 81), (9002, scene.host.inode(), HOST, 9003)]
@@ -344,7 +309,7 @@ fn to_nobody_and_elsewhere() -> Outcome {
 /// A snapshot judges the same rows anew; what is published no more is told as closed.
 fn offline() -> Outcome {
     let scene = Scene::new(&[])?;
-    nft(&scene.host, RULES)?;
+    scene.host.nft(RULES)?;
     let folder = tempfile::tempdir()?;
     let take = |name: &str| -> Outcome<String> {
         let file = folder.path().join(name).display().to_string();
@@ -358,7 +323,7 @@ fn offline() -> Outcome {
     ensure(!live["sockets"].as_array().unwrap().is_empty(), || "rows".into())?;
     let said = scene.asked(&["list", "state:published", "--from", &before])?;
     ensure(said["sockets"] == live["sockets"], || format!("from a snapshot: {said}, live: {live}"))?;
-    nft(&scene.host, "flush table ip nat\n")?;
+    scene.host.nft("flush table ip nat\n")?;
     let after = take("after")?;
     let mut command = sockwarden(["diff", "--json", &before, &after]);
     let done = command.stdin(Stdio::null()).output()?;

@@ -1,16 +1,15 @@
 //! The kernel's reverse path filter against real packets that come in by another way than the answer
 //! would leave.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use rustix::net;
 use serde_json::Value;
 
 use crate::lab::{Need, Netns, Outcome, ensure, find_program, output, sockwarden, trial};
+use crate::told::within;
 
 pub(crate) fn trials() -> Vec<Trial> {
     const NEEDS: &[Need] = &[Need::Root, Need::Tool("ip")];
@@ -76,21 +75,7 @@ impl Scene {
     /// Whether a datagram from this address gets in, and a connection.
     fn get_in(&self, from: &str, to: &str) -> Outcome<[bool; 2]> {
         let datagram = arrives(&self.there, &self.datagrams, from, to)?;
-        let (from, to): (SocketAddr, SocketAddr) =
-            (format!("{from}:0").parse()?, format!("{to}:{PORT}").parse()?);
-        let connected = self.there.run(move || -> io::Result<TcpStream> {
-            let socket = net::socket_with(
-                net::AddressFamily::INET,
-                net::SocketType::STREAM,
-                net::SocketFlags::CLOEXEC,
-                None,
-            )?;
-            net::bind(&socket, &from)?;
-            let patience = Some(Duration::from_millis(400));
-            net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, patience)?;
-            net::connect(&socket, &to)?;
-            Ok(socket.into())
-        })?;
+        let connected = self.there.connect(from, (to, PORT), Duration::from_millis(400))?;
         Ok([datagram, connected.is_ok()])
     }
 }
@@ -116,23 +101,12 @@ fn verdict(
     source: &str,
 ) -> Option<String> {
     let source: IpAddr = source.parse().ok()?;
-    let within = |range: &Value| {
-        let text = range.as_str().unwrap();
-        let (first, last) = match text.split_once('-') {
-            Some((first, last)) => (first.parse().unwrap(), last.parse().unwrap()),
-            None => {
-                let net: ipnet::IpNet = text.parse().unwrap();
-                (net.network(), net.broadcast())
-            }
-        };
-        first <= source && source <= last
-    };
     let mut sockets = said["sockets"].as_array()?.iter();
     let socket = sockets.find(|each| each["protocol"] == protocol && each["netns"]["inode"] == netns)?;
     let path = socket["exposure"]["paths"].as_array()?.iter().find(|path| {
         path["entry"]["netns"] == entry
             && path["entry"]["interfaces"].as_array().unwrap().contains(&door.into())
-            && path["sources"].as_array().unwrap().iter().any(within)
+            && path["sources"].as_array().unwrap().iter().any(|range| within(range, source))
     })?;
     Some(path["verdict"].as_str()?.to_owned())
 }

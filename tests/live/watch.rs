@@ -1,7 +1,7 @@
 //! `watch` on machines of its own: namespaces, filters, programs that come and go.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -209,25 +209,18 @@ fn widened() -> Outcome {
     expect(told["socket"]["local"]["address"] == "0.0.0.0", "and to where", &told)
 }
 
-fn nft(netns: &Netns, script: &str) -> Outcome {
-    let mut child = netns.command("nft")?.args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
-    child.stdin.take().ok_or("no pipe")?.write_all(script.as_bytes())?;
-    if child.wait()?.success() { Ok(()) } else { Err(Stop::Fail(format!("nft refused {script}"))) }
-}
-
 /// A rule of the filter goes, and the port that it closed is told as reachable long before the next
 /// full scan.
 fn rule_removed() -> Outcome {
     let (netns, other) = (Netns::new()?, Netns::new()?);
     lab::cable((&netns, "eth0", &["192.0.2.1/24"]), (&other, "eth0", &["192.0.2.2/24"]))?;
-    nft(
-        &netns,
+    netns.nft(
         "table inet t { chain input { type filter hook input priority 0; \
          iifname != \"lo\" tcp dport 6379 drop; }\n}\n",
     )?;
     let _server = program(&netns, Path::new("/proc/self/exe"), "0.0.0.0:6379")?;
     let watch = Watch::start(Some(&netns), "--netns current --every 1h port:6379")?;
-    nft(&netns, "flush chain inet t input")?;
+    netns.nft("flush chain inet t input")?;
     let start = Instant::now();
     let told = watch.next("the reach", |value| value["change"] == "reach")?;
     expect(told["seen_by"] == "event", "the kernel told of it", &told)?;

@@ -1,12 +1,9 @@
 //! `why` against the kernel: the rule that it names is the one that nft lists under that handle, what it
 //! supposes comes true when it is done, and a snapshot gives the same answers.
 
-use std::net::{SocketAddr, TcpStream};
-use std::process::Stdio;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use rustix::net;
 use serde_json::Value;
 
 use crate::lab::{
@@ -79,7 +76,7 @@ impl Scene {
         let (host, there) = (Netns::new()?, Netns::new()?);
         let theirs = ["192.0.2.2/24", "192.0.2.9/24", "192.0.2.77/24"];
         cable((&host, "eth0", &["192.0.2.1/24"]), (&there, "eth0", &theirs))?;
-        nft(&host, RULES)?;
+        host.nft(RULES)?;
         let mut command = maker("listen");
         command.args(["22", "443", "8080", "9000"]);
         host.enter(&mut command)?;
@@ -89,23 +86,7 @@ impl Scene {
     }
 
     fn connects(&self, from: &str, port: u16) -> Outcome<bool> {
-        let from: SocketAddr = format!("{from}:0").parse()?;
-        let to: SocketAddr = format!("{HOST}:{port}").parse()?;
-        let tried = self.there.run(move || -> std::io::Result<TcpStream> {
-            let socket = net::socket_with(
-                net::AddressFamily::INET,
-                net::SocketType::STREAM,
-                net::SocketFlags::CLOEXEC,
-                None,
-            )?;
-            net::bind(&socket, &from)?;
-            // connect(2) waits no longer than for sending.
-            let patience = Some(Duration::from_millis(1500));
-            net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, patience)?;
-            net::connect(&socket, &to)?;
-            Ok(socket.into())
-        })?;
-        Ok(tried.is_ok())
+        Ok(self.there.connect(from, (HOST, port), Duration::from_millis(1500))?.is_ok())
     }
 
     fn why(&self, args: &[&str]) -> Outcome<Value> {
@@ -113,14 +94,6 @@ impl Scene {
         self.host.enter(&mut command)?;
         Ok(serde_json::from_slice(&output(&mut command)?)?)
     }
-}
-
-fn nft(host: &Netns, text: &str) -> Outcome {
-    use std::io::Write as _;
-    let nft = find_program("nft").ok_or("nft")?;
-    let mut child = host.command(nft)?.args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
-    child.stdin.take().ok_or("no pipe")?.write_all(text.as_bytes())?;
-    if child.wait()?.success() { Ok(()) } else { Err(Stop::Fail("nft refuses the rules".into())) }
 }
 
 /// The line with this handle, or the head of the chain, as nft lists it.
@@ -195,7 +168,7 @@ fn closing() -> Outcome {
     expect(evidence["where"] == "inet filter/services", "where it stands", &document)?;
     expect(scene.connects(OTHER, 443)?, "open before", &document)?;
     let handle = evidence["handle"].as_u64().unwrap();
-    nft(&scene.host, &format!("delete rule inet filter services handle {handle}\n"))?;
+    scene.host.nft(&format!("delete rule inet filter services handle {handle}\n"))?;
     expect(!scene.connects(OTHER, 443)?, "shut after", &document)?;
     let document = scene.why(&["443"])?;
     expect(document["sockets"][0]["exposure"]["reach"] == "host", "as it was foretold", &document)?;
@@ -231,7 +204,7 @@ fn offline() -> Outcome {
 /// programs that keep them, in a snapshot too.
 fn iptables() -> Outcome {
     let scene = Scene::new()?;
-    nft(&scene.host, "flush ruleset\n")?;
+    scene.host.nft("flush ruleset\n")?;
     for (program, rule) in [
         ("iptables-nft", "-A INPUT -p tcp -m multiport --dports 80,443 -m comment --comment web -j ACCEPT"),
         ("iptables-nft", "-A INPUT -i eth0 -j DROP"),

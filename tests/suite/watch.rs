@@ -198,11 +198,13 @@ fn whoever_asks_is_told_what_it_costs() {
     assert_eq!(watch.end(), Some(143));
 }
 
+/// Written by another process: what this one had open for writing could not be executed while a
+/// test beside it is between fork and exec (`ETXTBSY`).
 fn script(folder: &std::path::Path, text: &str) -> std::path::PathBuf {
-    use std::os::unix::fs::PermissionsExt as _;
     let place = folder.join("script");
-    std::fs::write(&place, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" >\"$0\" && chmod 755 \"$0\"";
+    let status = Command::new("sh").args(["-c", write]).arg(&place).arg(text).status().unwrap();
+    assert!(status.success());
     place
 }
 

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::wire::{inet_kind, local_end, remote_end, unix_name, vsock_end};
-use crate::collect::table::{blank, kind_of, state_of};
+use crate::collect::table::{kind_of, state_of};
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, SocketType, State, canonical};
 use crate::source::SocketAnswer;
 
@@ -40,7 +40,7 @@ const IP_PROTOCOLS: [(u32, Protocol); 8] = [
 /// Turns an answer into a socket of this namespace.
 pub fn understand(answer: &SocketAnswer, netns: NamespaceId) -> Socket {
     let protocol = protocol_of(answer);
-    let mut socket = blank(protocol, netns);
+    let mut socket = Socket::blank(protocol, netns);
     socket.kind = kind_of(answer.kind);
     socket.inode = answer.inode;
     socket.cookie = answer.cookie;
@@ -162,7 +162,7 @@ fn ip_port(protocol: Protocol, port: u16) -> u16 {
 /// (`struct proto`), which its link tells to everybody who may read it.
 pub fn by_name(name: &[u8], inode: u64, netns: NamespaceId) -> Socket {
     let protocol = protocol_by_name(name);
-    let mut socket = blank(protocol, netns);
+    let mut socket = Socket::blank(protocol, netns);
     socket.kind = inet_kind(protocol);
     socket.inode = inode;
     socket

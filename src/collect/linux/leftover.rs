@@ -227,11 +227,10 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::table::blank;
 
     #[test]
     fn a_connection_at_its_end_is_gone_and_not_the_kernels() {
-        let mut socket = blank(Protocol::Tcp, NamespaceId(0));
+        let mut socket = Socket::blank(Protocol::Tcp, NamespaceId(0));
         socket.local = Endpoint::Inet("127.0.0.1".parse().unwrap(), 0);
         for state in [State::Closed, State::Bound, State::Unconnected] {
             socket.state = state;

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::wire::{finish_inet, inet_kind, local_end, remote_end};
-use crate::collect::table::{Table, blank, kind_of, of_the_kernel};
+use crate::collect::table::{Table, kind_of, of_the_kernel};
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, SocketType, State, Text, canonical};
 
 /// One file below /proc/net.
@@ -99,7 +99,7 @@ fn inet(protocol: Protocol, netns: NamespaceId, words: &Words<'_>) -> Option<Soc
     let (remote, remote_port) = end(words.get(2))?;
     let state = u8::try_from(words.hex(3)?).ok()?;
     let (sent, received) = pair(words.get(4))?;
-    let mut socket = blank(protocol, netns);
+    let mut socket = Socket::blank(protocol, netns);
     // The "port" of a raw socket is its IP protocol.
     let raw = protocol == Protocol::Raw;
     if raw {
@@ -140,7 +140,7 @@ fn end(word: &[u8]) -> Option<(IpAddr, u16)> {
 
 /// `sk RefCnt Type Proto Iface R Rmem User Inode`
 fn packet(netns: NamespaceId, words: &Words<'_>) -> Option<Socket> {
-    let mut socket = blank(Protocol::Packet, netns);
+    let mut socket = Socket::blank(Protocol::Packet, netns);
     socket.kind = kind_of(words.decimal(2)?);
     socket.protocol_number = Some(words.hex(3)?);
     socket.interface = words.decimal(4)?;
@@ -154,7 +154,7 @@ fn packet(netns: NamespaceId, words: &Words<'_>) -> Option<Socket> {
 
 /// `sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode`; only the first 32 groups are told.
 fn netlink(netns: NamespaceId, words: &Words<'_>) -> Option<Socket> {
-    let mut socket = blank(Protocol::Netlink, netns);
+    let mut socket = Socket::blank(Protocol::Netlink, netns);
     // NETLINK sockets are SOCK_RAW or SOCK_DGRAM, which makes no difference (netlink(7)).
     socket.kind = SocketType::Raw;
     socket.protocol_number = Some(words.decimal(1)?);
@@ -169,7 +169,7 @@ fn netlink(netns: NamespaceId, words: &Words<'_>) -> Option<Socket> {
 
 /// `ENDPT SOCK STY SST HBKT LPORT UID INODE LADDRS`
 fn sctp_endpoint(netns: NamespaceId, words: &Words<'_>) -> Option<Socket> {
-    let mut socket = blank(Protocol::Sctp, netns);
+    let mut socket = Socket::blank(Protocol::Sctp, netns);
     let port = words.decimal(5)?;
     socket.uid = Some(words.decimal(6)?);
     socket.inode = words.decimal(7)?;
@@ -182,7 +182,7 @@ fn sctp_endpoint(netns: NamespaceId, words: &Words<'_>) -> Option<Socket> {
 
 /// `ASSOC SOCK STY SST ST HBKT ASSOC-ID TX_QUEUE RX_QUEUE UID INODE LPORT RPORT LADDRS <-> RADDRS …`
 fn sctp_association(netns: NamespaceId, words: &Words<'_>) -> Option<Socket> {
-    let mut socket = blank(Protocol::Sctp, netns);
+    let mut socket = Socket::blank(Protocol::Sctp, netns);
     socket.queues = (words.decimal(8)?, words.decimal(7)?);
     socket.uid = Some(words.decimal(9)?);
     socket.inode = words.decimal(10)?;
@@ -208,7 +208,7 @@ fn address(word: &[u8]) -> Option<IpAddr> {
 
 /// `sk RefCnt Rmem Wmem User Inode`
 fn key(netns: NamespaceId, words: &Words<'_>) -> Option<Socket> {
-    let mut socket = blank(Protocol::Key, netns);
+    let mut socket = Socket::blank(Protocol::Key, netns);
     socket.kind = SocketType::Raw;
     socket.state = State::Unconnected;
     socket.uid = words.decimal(4);
@@ -267,7 +267,7 @@ fn unix_row(netns: NamespaceId, line: &[u8]) -> Option<(Socket, &[u8])> {
         return None;
     }
     let flags = words.hex(3)?;
-    let mut socket = blank(Protocol::Unix, netns);
+    let mut socket = Socket::blank(Protocol::Unix, netns);
     socket.kind = kind_of(words.hex(4)?);
     socket.state = match words.hex(5)? {
         1 if flags & ACCEPTS != 0 => State::Listen,

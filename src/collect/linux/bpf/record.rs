@@ -5,10 +5,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::collect::linux::wire::{u16_at, u32_at, u64_at};
-use crate::collect::table::{blank, of_the_kernel};
+use crate::collect::table::of_the_kernel;
 use crate::model::{
-    Ancestor, Endpoint, ExeState, Fact, NamespaceId, Process, Protocol, Role, SocketType, State, Text,
-    canonical,
+    Ancestor, Endpoint, ExeState, Fact, NamespaceId, Process, Protocol, Role, Socket, SocketType, State,
+    Text, canonical,
 };
 
 const LISTENS: u16 = 1;
@@ -67,7 +67,7 @@ pub fn decode(record: &[u8], booted: i64) -> Option<Event> {
         10 => canonical(IpAddr::V6(Ipv6Addr::from(address))),
         _ => return None,
     };
-    let mut socket = blank(protocol, NamespaceId(0));
+    let mut socket = Socket::blank(protocol, NamespaceId(0));
     socket.kind = SocketType::Stream;
     socket.local = Endpoint::Inet(address, u16_at(record, 74)?);
     socket.v6only = address.is_ipv6().then_some(flags & V6ONLY != 0);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{cookie_at, u8_at, u16_at, u32_at, u64_at};
-use crate::collect::table::{blank, state_of};
+use crate::collect::table::state_of;
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, SocketType, State, canonical};
 use crate::netlink::attributes;
 
@@ -61,7 +61,7 @@ pub(super) fn inet(protocol: Protocol, netns: NamespaceId, message: &[u8]) -> Op
     const LOCALS: u16 = 12;
     let (family, state) = (u8_at(message, 0)?, u8_at(message, 1)?);
     let id = sock_id(family, message.get(4..52)?, protocol)?;
-    let mut socket = blank(protocol, netns);
+    let mut socket = Socket::blank(protocol, netns);
     socket.local = id.local;
     socket.remote = id.remote;
     socket.interface = id.interface;
@@ -145,7 +145,7 @@ pub(super) fn smc(netns: NamespaceId, message: &[u8]) -> Option<Socket> {
     let wide = id[8..20].iter().chain(&id[24..36]).any(|byte| *byte != 0);
     let inner = if wide || family == AF_INET6 { AF_INET6 } else { AF_INET };
     let id = sock_id(inner, id, Protocol::Smc)?;
-    let mut socket = blank(Protocol::Smc, netns);
+    let mut socket = Socket::blank(Protocol::Smc, netns);
     socket.local = id.local;
     socket.remote = id.remote;
     socket.interface = id.interface;

@@ -7,7 +7,7 @@ mod inet;
 #[cfg(test)]
 mod tests;
 
-use crate::collect::table::{Table, blank, kind_of, of_the_kernel, state_of};
+use crate::collect::table::{Table, kind_of, of_the_kernel, state_of};
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, SocketType, State, Text};
 use crate::netlink::{attributes, messages};
 
@@ -98,7 +98,7 @@ fn unix(netns: NamespaceId, message: &[u8]) -> Option<(Socket, u32)> {
     const PEER: u16 = 2;
     const RQLEN: u16 = 4;
     const UID: u16 = 7;
-    let mut socket = blank(Protocol::Unix, netns);
+    let mut socket = Socket::blank(Protocol::Unix, netns);
     socket.kind = kind_of(u32::from(u8_at(message, 1)?));
     let state = u8_at(message, 2)?;
     socket.inode = u64::from(u32_at(message, 4)?);
@@ -140,7 +140,7 @@ fn packet(netns: NamespaceId, message: &[u8]) -> Option<Socket> {
     const INFO: u16 = 0;
     const UID: u16 = 5;
     const FILTER: u16 = 7;
-    let mut socket = blank(Protocol::Packet, netns);
+    let mut socket = Socket::blank(Protocol::Packet, netns);
     socket.kind = kind_of(u32::from(u8_at(message, 1)?));
     socket.protocol_number = u16_at(message, 2).map(u32::from);
     socket.inode = u64::from(u32_at(message, 4)?);
@@ -165,7 +165,7 @@ fn packet(netns: NamespaceId, message: &[u8]) -> Option<Socket> {
 
 fn netlink(netns: NamespaceId, message: &[u8]) -> Option<Socket> {
     const GROUPS: u16 = 1;
-    let mut socket = blank(Protocol::Netlink, netns);
+    let mut socket = Socket::blank(Protocol::Netlink, netns);
     socket.kind = kind_of(u32::from(u8_at(message, 1)?));
     socket.protocol_number = u8_at(message, 2).map(u32::from);
     socket.state = netlink_state(u8_at(message, 3)?);
@@ -206,7 +206,7 @@ fn groups(bits: &[u8]) -> Box<[Text]> {
 }
 
 fn vsock(netns: NamespaceId, message: &[u8]) -> Option<Socket> {
-    let mut socket = blank(Protocol::Vsock, netns);
+    let mut socket = Socket::blank(Protocol::Vsock, netns);
     socket.kind = kind_of(u32::from(u8_at(message, 1)?));
     let state = u8_at(message, 2)?;
     socket.local = vsock_end(u32_at(message, 4)?, u32_at(message, 8)?);
@@ -229,7 +229,7 @@ pub(crate) fn vsock_end(cid: u32, port: u32) -> Endpoint {
 fn xdp(netns: NamespaceId, message: &[u8]) -> Option<Socket> {
     const INFO: u16 = 1;
     const UID: u16 = 2;
-    let mut socket = blank(Protocol::Xdp, netns);
+    let mut socket = Socket::blank(Protocol::Xdp, netns);
     socket.kind = kind_of(u32::from(u8_at(message, 1)?));
     socket.state = State::Unconnected;
     socket.inode = u64::from(u32_at(message, 4)?);
@@ -258,7 +258,7 @@ fn tipc(netns: NamespaceId, message: &[u8]) -> Option<Socket> {
     const STATE: u16 = 9;
     const COOKIE: u16 = 10;
     let (_, nest) = attributes(message).find(|(kind, _)| *kind == SOCK)?;
-    let mut socket = blank(Protocol::Tipc, netns);
+    let mut socket = Socket::blank(Protocol::Tipc, netns);
     let mut state = 0;
     for (kind, value) in attributes(nest) {
         match kind {

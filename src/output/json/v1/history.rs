@@ -109,12 +109,7 @@ impl Serialize for LocalV1<'_> {
             Endpoint::Inet(address, port) => super::socket::inet(serializer, *address, Some(*port)),
             Endpoint::UnixPath(path) => super::socket::unix(serializer, path, false),
             Endpoint::UnixAbstract(name) => super::socket::unix(serializer, name, true),
-            Endpoint::Vsock { cid, port } => {
-                let mut object = serializer.serialize_struct("vsock", 2)?;
-                object.serialize_field("cid", cid)?;
-                object.serialize_field("port", port)?;
-                object.end()
-            }
+            Endpoint::Vsock { cid, port } => super::socket::vsock(serializer, *cid, *port),
             Endpoint::Interface(index) => {
                 let mut object = serializer.serialize_struct("interface", 1)?;
                 object.serialize_field("interface_index", index)?;

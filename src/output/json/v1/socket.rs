@@ -230,12 +230,7 @@ impl Serialize for EndpointV1<'_> {
             }
             Endpoint::UnixPath(path) => unix(serializer, path, false),
             Endpoint::UnixAbstract(name) => unix(serializer, name, true),
-            Endpoint::Vsock { cid, port } => {
-                let mut object = serializer.serialize_struct("vsock", 2)?;
-                object.serialize_field("cid", cid)?;
-                object.serialize_field("port", port)?;
-                object.end()
-            }
+            Endpoint::Vsock { cid, port } => vsock(serializer, *cid, *port),
             Endpoint::Interface(index) => {
                 let known = self.each.namespace().interfaces.known();
                 let name =
@@ -247,6 +242,13 @@ impl Serialize for EndpointV1<'_> {
             }
         }
     }
+}
+
+pub(super) fn vsock<S: Serializer>(serializer: S, cid: u32, port: u32) -> Result<S::Ok, S::Error> {
+    let mut object = serializer.serialize_struct("vsock", 2)?;
+    object.serialize_field("cid", &cid)?;
+    object.serialize_field("port", &port)?;
+    object.end()
 }
 
 pub(super) fn inet<S: Serializer>(
