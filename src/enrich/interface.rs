@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Fact, Interface, InterfaceKind, Namespace, Sysctls, Text};
+use crate::model::{Fact, Interface, InterfaceKind, LinkSettings, Namespace, Sysctls, Text};
 use crate::source::Source;
 
 use super::netlink::{self, Link};
@@ -66,8 +66,14 @@ fn read(netns: u64, source: &Source) -> io::Result<(Vec<Interface>, Sysctls)> {
         "sys/net/ipv6/conf/all/forwarding",
         "sys/net/ipv4/conf/all/route_localnet",
         "sys/net/ipv4/conf/all/rp_filter",
+        "sys/net/ipv4/conf/all/drop_unicast_in_l2_multicast",
+        "sys/net/bridge/bridge-nf-call-iptables",
+        "sys/net/bridge/bridge-nf-call-ip6tables",
     ];
-    let files = source.netns_files(netns, &paths);
+    // Where there is no bridge, its settings are not asked for.
+    let bridged = links.iter().any(|link| link.kind == InterfaceKind::Bridge);
+    let paths = &paths[..if bridged { paths.len() } else { paths.len() - 2 }];
+    let files = source.netns_files(netns, paths);
     let file = |at: usize| files.get(at).and_then(|file| file.as_deref().ok());
     let mut groups = file(0).map(groups_v4).unwrap_or_default();
     for (index, mut more) in file(1).map(groups_v6).unwrap_or_default() {
@@ -85,11 +91,59 @@ fn read(netns: u64, source: &Source) -> io::Result<(Vec<Interface>, Sysctls)> {
     let mut interfaces = merge(&told, &links, &defaults, &mut groups);
     // The stricter of both counts (`IN_DEV_RPFILTER`).
     let all: Option<u8> = file(7).and_then(|text| number(text.trim_ascii()));
+    let whole = Whole {
+        route_localnet: file(6).and_then(flag),
+        drop_unicast_in_l2_multicast: file(8).and_then(flag),
+        bridge_filter: [9, 10].map(|at| match files.get(at) {
+            Some(Ok(text)) => flag(text).map(Some),
+            // Without br_netfilter there is no such setting, and no bridge asks a filter. An old
+            // recording has none of these files.
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound && file(8).is_some() => Some(None),
+            Some(Err(_)) | None => None,
+        }),
+    };
     for interface in &mut interfaces {
-        let own = links.iter().find(|link| link.index == interface.index).and_then(|link| link.rp_filter);
-        interface.rp_filter = own.max(all);
+        let Some(link) = links.iter().find(|link| link.index == interface.index) else {
+            interface.rp_filter = all;
+            continue;
+        };
+        interface.rp_filter = link.rp_filter.max(all);
+        interface.settings = whole.with(link);
     }
     Ok((interfaces, sysctls))
+}
+
+/// Settings of a namespace that hold for all of its interfaces, whatever these have themselves.
+struct Whole {
+    route_localnet: Option<bool>,
+    drop_unicast_in_l2_multicast: Option<bool>,
+    /// `Some(None)`: there is no such thing.
+    bridge_filter: [Option<Option<bool>>; 2],
+}
+
+impl Whole {
+    /// One of both is enough (`IN_DEV_ORCONF`, `br_nf_pre_routing`).
+    fn with(&self, link: &Link) -> LinkSettings {
+        let either = |all: Option<bool>, own: Option<bool>| match (all, own) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            (None, _) | (_, None) => None,
+        };
+        let bridge = link.kind == InterfaceKind::Bridge;
+        LinkSettings {
+            route_localnet: either(self.route_localnet, link.route_localnet),
+            drop_unicast_in_l2_multicast: either(
+                self.drop_unicast_in_l2_multicast,
+                link.drop_unicast_in_l2_multicast,
+            ),
+            hairpin: link.hairpin,
+            bridge_filter: [0, 1].map(|family| match self.bridge_filter[family] {
+                Some(None) if bridge => Some(false),
+                Some(all) if bridge => either(all, link.bridge_filter[family]),
+                Some(_) | None => None,
+            }),
+        }
+    }
 }
 
 /// One interface for each index, in order. What only netlink knows, an interface that appeared in
@@ -142,6 +196,7 @@ fn blank(index: u32, name: Text, kind: InterfaceKind, up: bool) -> Interface {
         default_v6: false,
         groups: Vec::new(),
         rp_filter: None,
+        settings: LinkSettings::default(),
     }
 }
 

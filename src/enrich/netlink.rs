@@ -25,6 +25,12 @@ pub struct Link {
     pub route_localnet: Option<bool>,
     /// net.ipv4.conf.NAME.rp_filter
     pub rp_filter: Option<u8>,
+    /// net.ipv4.conf.NAME.drop_unicast_in_l2_multicast
+    pub drop_unicast_in_l2_multicast: Option<bool>,
+    /// `IFLA_BRPORT_MODE` of a port of a bridge.
+    pub hairpin: Option<bool>,
+    /// `IFLA_BR_NF_CALL_IPTABLES` and `IFLA_BR_NF_CALL_IP6TABLES` of a bridge.
+    pub bridge_filter: [Option<bool>; 2],
 }
 
 /// A request for all routes; `family` 2 is IPv4, 10 IPv6.
@@ -60,6 +66,9 @@ fn link(body: &[u8]) -> Option<Link> {
         link: None,
         route_localnet: None,
         rp_filter: None,
+        drop_unicast_in_l2_multicast: None,
+        hairpin: None,
+        bridge_filter: [None; 2],
     };
     let mut kind: &[u8] = b"";
     for (name, value) in attributes(body.get(16..)?) {
@@ -67,14 +76,16 @@ fn link(body: &[u8]) -> Option<Link> {
             3 => link.name = value.strip_suffix(b"\0").unwrap_or(value).into(), // IFLA_IFNAME
             5 => link.link = u32_at(value, 0),                                  // IFLA_LINK
             10 => link.master = u32_at(value, 0),                               // IFLA_MASTER
-            // IFLA_LINKINFO with IFLA_INFO_KIND
-            18 => kind = attributes(value).find(|(inner, _)| *inner == 1).map_or(b"", |(_, text)| text),
-            30 => link.promiscuous |= u32_at(value, 0)? > 0, // IFLA_PROMISCUITY
+            18 => kind = info(value, &mut link),                                // IFLA_LINKINFO
+            30 => link.promiscuous |= u32_at(value, 0)? > 0,                    // IFLA_PROMISCUITY
             // IFLA_AF_SPEC
             26 => {
                 const RP_FILTER: usize = 8;
                 const ROUTE_LOCALNET: usize = 26;
-                link.route_localnet = setting(value, ROUTE_LOCALNET).map(|number| number != 0);
+                const DROP_UNICAST_IN_L2_MULTICAST: usize = 30;
+                let flag = |which| setting(value, which).map(|number| number != 0);
+                link.route_localnet = flag(ROUTE_LOCALNET);
+                link.drop_unicast_in_l2_multicast = flag(DROP_UNICAST_IN_L2_MULTICAST);
                 link.rp_filter = setting(value, RP_FILTER).and_then(|number| u8::try_from(number).ok());
             }
             _ => {}
@@ -82,6 +93,30 @@ fn link(body: &[u8]) -> Option<Link> {
     }
     link.kind = kind_of(kind.strip_suffix(b"\0").unwrap_or(kind), hardware);
     Some(link)
+}
+
+/// `IFLA_LINKINFO`: what an interface is, and what it is to the one that it belongs to. Gives back
+/// `IFLA_INFO_KIND`.
+fn info<'a>(value: &'a [u8], link: &mut Link) -> &'a [u8] {
+    const KIND: u16 = 1;
+    const DATA: u16 = 2;
+    const SLAVE_KIND: u16 = 4;
+    const SLAVE_DATA: u16 = 5;
+    const BRIDGE_FILTERS: [u16; 2] = [36, 37]; // IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES
+    const PORT_MODE: u16 = 4; // IFLA_BRPORT_MODE
+    let part = |wanted| attributes(value).find(|(name, _)| *name == wanted).map(|(_, part)| part);
+    let flag = |nest, wanted| {
+        let (_, value) = attributes(part(nest)?).find(|(name, _)| *name == wanted)?;
+        value.first().map(|byte| *byte != 0)
+    };
+    let kind = part(KIND).unwrap_or_default();
+    if kind == b"bridge\0" {
+        link.bridge_filter = BRIDGE_FILTERS.map(|wanted| flag(DATA, wanted));
+    }
+    if part(SLAVE_KIND) == Some(b"bridge\0") {
+        link.hairpin = flag(SLAVE_DATA, PORT_MODE);
+    }
+    kind
 }
 
 /// `IFLA_AF_SPEC` → `AF_INET` → `IFLA_INET_CONF`: the array of linux/ip.h, from 1 on.
@@ -205,6 +240,29 @@ mod tests {
         assert_eq!(read[0].name, Text::from("tap0"));
         assert_eq!((read[0].index, read[0].kind, read[0].master), (7, InterfaceKind::Tap, Some(3)));
         assert!(read[0].up && read[0].promiscuous);
+    }
+
+    #[test]
+    fn a_port_of_a_bridge_tells_its_hairpin_mode_and_a_bridge_whom_it_asks() {
+        let port = [attribute(4, b"bridge\0"), attribute(5, &attribute(4, &[1]))].concat();
+        let port = [attribute(1, b"veth\0"), port].concat();
+        let data = [attribute(36, &[1]), attribute(37, &[0])].concat();
+        let bridge = [attribute(1, b"bridge\0"), attribute(2, &data)].concat();
+        let read = |info: &[u8]| links(&link_message(1, 1, &[attribute(18, info)])).remove(0);
+        assert_eq!((read(&port).kind, read(&port).hairpin), (InterfaceKind::Veth, Some(true)));
+        assert_eq!(read(&bridge).bridge_filter, [Some(true), Some(false)]);
+        // The same numbers mean other things elsewhere.
+        let other = [attribute(4, b"bond\0"), attribute(5, &attribute(4, &[1]))].concat();
+        assert_eq!(read(&other).hairpin, None);
+    }
+
+    #[test]
+    fn settings_of_an_interface() {
+        let mut conf = vec![0; 33 * 4];
+        conf[29 * 4] = 1;
+        let inet = attribute(2, &attribute(1, &conf));
+        let read = links(&link_message(1, 1, &[attribute(26, &inet)])).remove(0);
+        assert_eq!((read.drop_unicast_in_l2_multicast, read.route_localnet), (Some(true), Some(false)));
     }
 
     #[test]

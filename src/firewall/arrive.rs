@@ -3,8 +3,8 @@
 
 use super::evaluate::Now;
 use super::journey::{Arrival, Judged};
-use super::place::{Place, Side as GateSide};
-use super::region::{Block, Region};
+use super::place::{Gate, Place, Port, Side as GateSide};
+use super::region::{Block, Region, Side};
 use super::reverse::passing;
 use super::ways::{Bind, Bound, MOST_PIECES, Ports, Transport, Way, because, reach, senders};
 use crate::model::Verdict;
@@ -78,14 +78,9 @@ pub(crate) fn come<'j>(
         }
         told.add(region.clone());
         let doubt = *sure != Sure::Yes || doubtful(door, target);
-        // Of what is sent to many, nobody knows who takes it once it is translated.
-        let all = door.family.all();
-        let sent_to_many = Block([all, many(door), Ranges::new(vec![(0, u16::MAX.into())])]);
         let certain = match doubt {
             true => Region::default(),
-            false => {
-                region.minus(&elsewhere).minus_block(&sent_to_many).minus(&unsure(door, target)).disjoint()
-            }
+            false => region.minus(&elsewhere).minus(&unsure(door, arrival, target)).disjoint(),
         };
         let unknown = region.minus(&certain).disjoint();
         found.extend(certain.0.into_iter().map(|block| way(door, judged, block, Verdict::Accept)));
@@ -200,18 +195,24 @@ fn reaches(arrival: &Arrival, target: &Target<'_>, family: Family) -> Sure {
     if let Some(own) = target.port {
         sure = sure.min(is(port, own.into()));
     }
-    sure.min(delivered(destination, place, gate.side, family)).min(answerable(source, target, family))
+    sure.min(delivered(destination, place, gate, family)).min(answerable(source, target, family))
 }
 
 /// Whether the namespace takes such a destination by such a gate.
-fn delivered(destination: &Now, place: &Place, side: GateSide, family: Family) -> Sure {
+fn delivered(destination: &Now, place: &Place, gate: &Gate, family: Family) -> Sure {
     let classes = Classes::of(family);
     match destination {
-        Some(set) if side != GateSide::Loopback && set.minus(&classes.loopback).is_empty() => match family {
-            // A martian destination, unless the interface allows it.
-            Family::V4 if !place.route_localnet => Sure::No,
-            Family::V4 | Family::V6 => Sure::Maybe,
-        },
+        Some(set) if gate.side != GateSide::Loopback && set.minus(&classes.loopback).is_empty() => {
+            match family {
+                // A martian destination, unless the interface allows it.
+                Family::V4 => match gate.localnet {
+                    Some(true) => Sure::Yes,
+                    Some(false) => Sure::No,
+                    None => Sure::Maybe,
+                },
+                Family::V6 => Sure::Maybe,
+            }
+        }
         Some(set) if set.minus(&place.local[family as usize]).is_empty() => Sure::Yes,
         Some(set) if set.meets(&place.local[family as usize]) => Sure::Maybe,
         Some(_) => Sure::No,
@@ -232,21 +233,94 @@ fn answerable(source: &Now, target: &Target<'_>, family: Family) -> Sure {
     }
 }
 
-/// What hangs on settings that are not known: a loopback address leaves by an interface that allows
-/// it (`route_localnet`), and what a socket's own namespace sends comes back to it by the same cable
-/// only where nothing on the way minds (a bridge's hairpin mode among others).
-fn unsure(door: &Door<'_>, target: &Target<'_>) -> Region {
-    let classes = Classes::of(door.family);
+/// What hangs on settings that are not known, or on the one who sends.
+fn unsure(door: &Door<'_>, arrival: &Arrival, target: &Target<'_>) -> Region {
+    let family = door.family;
+    let ports = Ranges::new(vec![(0, u16::MAX.into())]);
     let sources = match door.place.gates[door.gate].side {
         _ if door.netns == target.netns => Ranges::default(),
-        // A cable without a bridge minds nothing.
-        GateSide::Inside if door.place.gates[door.gate].veth => Ranges::default(),
-        GateSide::Loopback => classes.loopback.clone(),
+        GateSide::Loopback if family == Family::V4 && leaves(door, arrival) == Some(true) => {
+            Ranges::default()
+        }
+        GateSide::Loopback => Classes::of(family).loopback.clone(),
         GateSide::Nobody | GateSide::Inside | GateSide::Overlay | GateSide::Outside => {
-            target.place.local[door.family as usize].minus(&classes.loopback)
+            match comes_back(door, arrival, target) {
+                Some(true) => Ranges::default(),
+                Some(false) | None => {
+                    target.place.local[family as usize].minus(&Classes::of(family).loopback)
+                }
+            }
         }
     };
-    Region::one([sources, door.family.all(), Ranges::new(vec![(0, u16::MAX.into())])])
+    let mut found = Region::one([sources, family.all(), ports.clone()]);
+    found.add(Region::one([unanswered(arrival, target, family), family.all(), ports.clone()]));
+    let casts = many(door).minus(&cast(door, arrival, target));
+    found.add(Region::one([family.all(), casts, ports]));
+    found
+}
+
+/// Senders whose answer from a loopback address may be lost: by another interface than the one that
+/// they came in by it may not leave (`__mkroute_output`).
+fn unanswered(arrival: &Arrival, target: &Target<'_>, family: Family) -> Ranges {
+    let loopback = &Classes::of(family).loopback;
+    let [source, destination, _] = sides(arrival);
+    let Some(gate) = target.place.gates.get(arrival.gate) else { return family.all() };
+    let asked = destination.as_ref().is_some_and(|set| set.meets(loopback));
+    if !asked || target.bind.transport != Transport::Stream || gate.side == GateSide::Loopback {
+        return Ranges::default();
+    }
+    let routed = target.place.routed(family, gate.index);
+    match source {
+        None => family.all().minus(&routed),
+        Some(set) if set.minus(&routed).is_empty() => Ranges::default(),
+        Some(_) => family.all(),
+    }
+}
+
+/// Whether a loopback address may leave by the interface that it left by (`__mkroute_output`).
+fn leaves(door: &Door<'_>, arrival: &Arrival) -> Option<bool> {
+    door.place.gates.get(arrival.left?)?.localnet
+}
+
+/// Whether what the socket's own namespace sends comes back to it by the same cable. Without a bridge
+/// nothing minds. A bridge whose traffic the packet filter sees translates before it decides by which
+/// port a frame leaves (`br_nf_pre_routing_finish`), and sends nothing back by the port that it came
+/// by (`should_deliver`) but in hairpin mode; otherwise the packet is routed, and comes out of the
+/// bridge's own interface.
+fn comes_back(door: &Door<'_>, arrival: &Arrival, target: &Target<'_>) -> Option<bool> {
+    let gate = &door.place.gates[door.gate];
+    if gate.veth {
+        return Some(true);
+    }
+    let filtered = gate.bridge_filter[door.family as usize].filter(|_| gate.bridge);
+    let far = target.place.gates.get(arrival.gate)?;
+    let plugged =
+        |port: &&Port| port.master == gate.index && far.link == Some(port.index) && port.link == far.index;
+    let hairpin = door.place.ports.iter().find(plugged).and_then(|port| port.hairpin);
+    match (filtered, hairpin) {
+        (Some(false), _) | (Some(true), Some(true)) => Some(true),
+        (Some(true), Some(false)) => Some(false),
+        (None, _) | (_, None) => None,
+    }
+}
+
+/// Destinations of many of which it is known who takes them once they are translated to one address
+/// of the namespace itself: groups that nobody joined may not even come in, and frames to many may
+/// not carry a packet to one (`ip_rcv_finish_core`; of IPv6 that is asked before it is translated).
+fn cast(door: &Door<'_>, arrival: &Arrival, target: &Target<'_>) -> Ranges {
+    let gate = &door.place.gates[door.gate];
+    let here = door.netns == target.netns && arrival.gate == door.gate;
+    let translated = arrival.state.now[Side::Destination as usize].is_some();
+    let dropped = match door.family {
+        Family::V4 => gate.casts_dropped,
+        Family::V6 => Some(false),
+    };
+    if !here || !translated || dropped != Some(false) {
+        return Ranges::default();
+    }
+    let classes = Classes::of(door.family);
+    let joined = gate.groups[door.family as usize].minus(&classes.interface_multicast);
+    joined.union(&classes.broadcast).union(&door.place.broadcast[door.family as usize])
 }
 
 /// Destinations that are of many.
@@ -270,12 +344,20 @@ fn limited(door: &Door<'_>, arrival: &Arrival, target: &Target<'_>) -> Region {
     // Nothing leaves by another interface from a loopback address of IPv4 (`__mkroute_output`); from
     // one of IPv6 it does once that is translated, but no answer finds back.
     let lonely = family == Family::V4 || source.is_none() || bind.transport == Transport::Stream;
-    if own && far && lonely && !(family == Family::V4 && door.place.route_localnet) {
+    if own && far && lonely && (family == Family::V6 || leaves(door, arrival) == Some(false)) {
         sources = sources.minus(&classes.martian);
     }
     // No router passes these on (`ip6_forward`).
     if family == Family::V6 && door.netns != target.netns {
         sources = sources.minus(&classes.link);
+    }
+    // By another cable nobody answers in the name of the namespace.
+    let alone = || door.place.gates[door.gate].ports < 2;
+    if door.netns != target.netns
+        && (bind.transport == Transport::Stream || alone())
+        && comes_back(door, arrival, target) == Some(false)
+    {
+        sources = sources.minus(&target.place.local[index]);
     }
     if source.is_none() {
         if bind.transport == Transport::Stream {

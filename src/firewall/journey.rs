@@ -45,6 +45,8 @@ pub(crate) struct Arrival {
     pub(crate) netns: usize,
     /// By which gate of it.
     pub(crate) gate: usize,
+    /// The gate by which they left the first namespace.
+    pub(crate) left: Option<usize>,
     pub(crate) state: Rc<State>,
     pub(crate) region: Region,
 }
@@ -195,6 +197,10 @@ impl<'a> Journey<'a, '_> {
                 Some(passing) => self.turned_away(&state, region, passing),
                 None => region,
             };
+            let region = match entry.filter(|_| !hops.is_empty()) {
+                Some(gate) => self.without_loopback(&state, region, gate),
+                None => region,
+            };
             let state = self.published(netns, state, &region);
             match &state.now[Side::Destination as usize] {
                 None => {
@@ -238,6 +244,26 @@ impl<'a> Journey<'a, '_> {
         };
         self.found.may_drop.add(region.minus(&sure));
         kept
+    }
+
+    /// What is left of packets from other namespaces without those from 127.0.0.0/8, which come in
+    /// only where the interface allows it (`ip_route_input_slow`).
+    fn without_loopback(&mut self, state: &State, region: Region, gate: &Gate) -> Region {
+        if self.question.family == Family::V6 || gate.localnet == Some(true) {
+            return region;
+        }
+        let loopback = &Classes::of(Family::V4).loopback;
+        let (doubtful, left) = match &state.now[Side::Source as usize] {
+            None => {
+                let block = from(Family::V4, loopback.clone());
+                (region.and(&block), region.clone().minus_block(&block))
+            }
+            Some(set) if !set.meets(loopback) => return region,
+            Some(set) if set.minus(loopback).is_empty() => (region.clone(), Region::default()),
+            Some(_) => (region.clone(), region.clone()),
+        };
+        self.found.may_drop.add(doubtful);
+        if gate.localnet == Some(false) { left } else { region }
     }
 
     /// Notes that packets are sent on to another place than they came for.
@@ -364,7 +390,8 @@ impl<'a> Journey<'a, '_> {
                 self.found.may_accept.add(region.clone());
             }
             if !straight || state.proxy.is_some() {
-                self.found.arrivals.push(Arrival { netns, gate, state, region });
+                let left = hops.first().and_then(|hop| hop.exit);
+                self.found.arrivals.push(Arrival { netns, gate, left, state, region });
             }
         }
     }

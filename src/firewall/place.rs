@@ -45,6 +45,14 @@ pub(crate) struct Gate {
     pub(crate) groups: [Ranges; 2],
     /// Of IPv4.
     pub(crate) reverse: Reverse,
+    /// Whether addresses of 127.0.0.0/8 may come in and leave here (`route_localnet`).
+    pub(crate) localnet: Option<bool>,
+    /// Whether frames to many that carry a packet to one are dropped (`drop_unicast_in_l2_multicast`).
+    pub(crate) casts_dropped: Option<bool>,
+    /// Of a bridge, per family: whether the packet filter sees what it passes on.
+    pub(crate) bridge_filter: [Option<bool>; 2],
+    /// How many interfaces belong to it.
+    pub(crate) ports: usize,
 }
 
 /// An end of a virtual cable that is a port of a bridge.
@@ -53,6 +61,8 @@ pub(crate) struct Port {
     pub(crate) index: u32,
     pub(crate) master: u32,
     pub(crate) link: u32,
+    /// Whether it sends back what came by it.
+    pub(crate) hairpin: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -81,8 +91,6 @@ pub(crate) struct Place {
     pub(crate) rules: Option<Ruleset>,
     /// Whether rules translate that nobody has read.
     pub(crate) translates: bool,
-    /// Whether packets to 127.0.0.0/8 may come in from a network.
-    pub(crate) route_localnet: bool,
     pub(crate) forwards: [bool; 2],
     /// Whether private addresses have public ones, one to one, somewhere upstream.
     pub(crate) one_to_one: bool,
@@ -142,8 +150,20 @@ impl Place {
         let (local, broadcast) = (pick(&local), pick(&broadcast));
         let guess = upstream.unwrap_or_else(|| guess(interfaces, host));
         let doubt = namespace.inode != 0; // only Linux has the setting, and there a namespace has an inode
+        // What no interface has of its own: an older snapshot tells whether any has it.
+        let localnet = match namespace.sysctls.route_localnet {
+            Some(true) => None,
+            Some(false) => Some(false),
+            None => (!doubt).then_some(false),
+        };
+        let gate = |each: &Interface| {
+            Some(Gate {
+                localnet: each.settings.route_localnet.or(localnet),
+                ..gate(each, interfaces, namespace.own)?
+            })
+        };
         Some(Self {
-            gates: interfaces.iter().filter_map(|each| gate(each, interfaces, namespace.own)).collect(),
+            gates: interfaces.iter().filter_map(gate).collect(),
             known: interfaces.iter().map(|each| each.index).collect(),
             ports: interfaces.iter().filter_map(port).collect(),
             routes: Family::BOTH.map(|family| routed(routes.map(|routes| &routes.out[..]), family)),
@@ -157,7 +177,6 @@ impl Place {
             rules,
             verdict: if filtered { Verdict::Unknown } else { Verdict::Accept },
             translates: filtered && namespace.translates != Some(false),
-            route_localnet: namespace.sysctls.route_localnet.unwrap_or(doubt),
             forwards: [namespace.sysctls.forward_v4, namespace.sysctls.forward_v6]
                 .map(|setting| setting.unwrap_or(doubt)),
             one_to_one: guess == Upstream::OneToOne,
@@ -167,7 +186,8 @@ impl Place {
 }
 
 fn port(each: &Interface) -> Option<Port> {
-    Some(Port { index: each.index, master: each.master?, link: each.link? })
+    let hairpin = each.settings.hairpin;
+    Some(Port { index: each.index, master: each.master?, link: each.link?, hairpin })
 }
 
 /// Destinations by the interface that they leave by.
@@ -266,6 +286,10 @@ fn gate(each: &Interface, all: &[Interface], own: bool) -> Option<Gate> {
         },
         link: each.link,
         groups: Family::BOTH.map(group),
+        localnet: each.settings.route_localnet,
+        casts_dropped: each.settings.drop_unicast_in_l2_multicast,
+        bridge_filter: each.settings.bridge_filter,
+        ports: all.iter().filter(|other| other.master == Some(each.index)).count(),
         reverse: Reverse::of(each.rp_filter, each.addresses.iter().any(|net| net.addr().is_ipv4())),
     })
 }

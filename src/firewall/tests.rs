@@ -100,6 +100,28 @@ fn a_loopback_listener_may_answer_the_link_where_route_localnet_is_on() {
 }
 
 #[test]
+fn only_the_interface_that_routes_loopback_addresses_lets_them_in() {
+    let mut sample = Sample::new();
+    let own = &mut sample.snapshot.namespaces[0];
+    own.sysctls.route_localnet = Some(true);
+    let mut interfaces = vec![
+        interface(1, "lo", InterfaceKind::Loopback, &["127.0.0.1/8"]),
+        interface(2, "eth0", InterfaceKind::Ethernet, &["203.0.113.5/24"]),
+        interface(3, "eth1", InterfaceKind::Ethernet, &["192.168.7.1/24"]),
+    ];
+    for (each, allowed) in interfaces.iter_mut().zip([false, false, true]) {
+        each.settings.route_localnet = Some(allowed);
+    }
+    own.interfaces = Fact::Known(interfaces);
+    let index = bound(&mut sample, Protocol::Udp, Role::Receiver, "127.0.0.1", 5353);
+    let exposure = judged(&mut sample, index);
+    assert!(exposure.certain);
+    let names: Vec<String> =
+        exposure.paths.iter().flat_map(|path| &path.entry.interfaces).map(ToString::to_string).collect();
+    assert_eq!(names, ["lo", "eth1"]);
+}
+
+#[test]
 fn a_laptop_behind_a_router_is_not_on_the_internet() {
     let mut sample = laptop();
     let index = listener(&mut sample, "0.0.0.0", 8080);

@@ -244,12 +244,21 @@ impl Walk<'_> {
         self.push(taken, Ports::Own, self.senders(), self.verdict());
     }
 
-    /// 127.0.0.0/8 from a network: only where an interface allows it, and which one is not told.
+    /// 127.0.0.0/8 from a network: only where the interface allows it. An answer must leave by one
+    /// that allows it too.
     fn loopback_addresses(&mut self) {
-        if self.family == Family::V4 && self.place.route_localnet {
-            let taken = self.taken(&self.own().and(&Classes::of(self.family).loopback));
-            self.push(taken, Ports::Own, self.senders(), Verdict::Unknown);
+        if self.family == Family::V6 || self.gate.localnet == Some(false) {
+            return;
         }
+        let taken = self.taken(&self.own().and(&Classes::of(self.family).loopback));
+        let senders = self.senders();
+        let sure = match (self.gate.localnet, self.bind.transport) {
+            (Some(true), Transport::Stream) => senders.and(&self.place.routed(self.family, self.gate.index)),
+            (Some(true), Transport::Datagram | Transport::Raw | Transport::Ping) => senders.clone(),
+            (Some(false) | None, _) => Ranges::default(),
+        };
+        self.push(taken.clone(), Ports::Own, senders.minus(&sure), Verdict::Unknown);
+        self.push(taken, Ports::Own, sure, self.verdict());
     }
 
     /// Own addresses that can be the sender of what this gate sends and gets back itself
@@ -316,7 +325,7 @@ impl Walk<'_> {
     /// a network: the kernel drops such a packet after translation.
     fn translated(&mut self) {
         let mut reachable = self.addressable();
-        if self.place.route_localnet {
+        if self.gate.localnet != Some(false) {
             reachable = reachable.union(self.own());
         }
         if self.place.translates && !self.taken(&reachable).is_empty() {

@@ -148,6 +148,23 @@ pub struct Interface {
     /// `None` where nobody could tell.
     #[serde(default)]
     pub rp_filter: Option<u8>,
+    #[serde(default)]
+    pub settings: LinkSettings,
+}
+
+/// What else decides whether an interface takes a packet; `None` where nobody could tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LinkSettings {
+    /// net.ipv4.conf.NAME.route_localnet or that of all.
+    pub route_localnet: Option<bool>,
+    /// net.ipv4.conf.NAME.drop_unicast_in_l2_multicast or that of all.
+    pub drop_unicast_in_l2_multicast: Option<bool>,
+    /// Of a port of a bridge: whether frames may leave by the port that they came in by
+    /// (`IFLA_BRPORT_MODE`).
+    pub hairpin: Option<bool>,
+    /// Of a bridge: whether what it passes on goes through the packet filters of IPv4 and of IPv6
+    /// (net.bridge.bridge-nf-call-iptables, -ip6tables, or the bridge's own settings of that name).
+    pub bridge_filter: [Option<bool>; 2],
 }
 
 named! {

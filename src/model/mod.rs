@@ -21,8 +21,8 @@ mod text;
 
 pub use address::{AddrRange, PortRange, canonical};
 pub use context::{
-    Container, FilterState, FrontEnd, Host, Interface, InterfaceKind, IpsetDump, LegacyTable, Namespace,
-    NamespaceId, NftablesDump, Routes, Sysctls, Upstream,
+    Container, FilterState, FrontEnd, Host, Interface, InterfaceKind, IpsetDump, LegacyTable, LinkSettings,
+    Namespace, NamespaceId, NftablesDump, Routes, Sysctls, Upstream,
 };
 pub use exposure::{Access, Entry, Evidence, Exposure, Path, Reach, Users, Verdict};
 pub use fact::Fact;

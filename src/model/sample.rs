@@ -172,6 +172,7 @@ pub fn interface(index: u32, name: &str, kind: InterfaceKind, addresses: &[&str]
         default_v6: physical && addresses.iter().any(|each| matches!(each.addr(), IpAddr::V6(_))),
         groups: Vec::new(),
         rp_filter: None,
+        settings: super::LinkSettings::default(),
         addresses,
     }
 }

@@ -817,5 +817,6 @@ fn interface(index: u32, name: &str, kind: InterfaceKind, addresses: &[&str]) ->
         default_v6: false,
         groups: Vec::new(),
         rp_filter: None,
+        settings: crate::model::LinkSettings::default(),
     }
 }

@@ -33,15 +33,8 @@ const LIBVIRT: &[Need] = &[
 ];
 
 pub(super) fn shapes() -> Vec<Shape> {
-    let shape = |name, slow, needs, how, make| Shape {
-        name,
-        how,
-        needs,
-        slow,
-        doubt: &[],
-        settled: !["docker-without-proxy", "netavark"].contains(&name),
-        make,
-    };
+    let shape =
+        |name, slow, needs, how, make| Shape { name, how, needs, slow, doubt: &[], settled: true, make };
     vec![
         shape(
             "docker-published",

@@ -46,7 +46,7 @@ pub(super) fn shapes() -> Vec<Shape> {
             firewall-cmd --zone=home --add-masquerade
             firewall-cmd --set-log-denied=all
             "),
-        profile!("firewalld-forward-port", "nftables", true, false, "
+        profile!("firewalld-forward-port", "nftables", true, true, "
             firewall-cmd --zone=external --change-interface=wan0
             firewall-cmd --zone=external --add-forward-port=port=8888:proto=tcp:toport=80
             firewall-cmd --zone=external --add-forward-port=port=5300:proto=udp:toport=53

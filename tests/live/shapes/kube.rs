@@ -11,7 +11,7 @@ const NEEDS: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Tool("nft"), Need::
 
 pub(super) fn shapes() -> Vec<Shape> {
     let shape =
-        |name, doubt, how, make| Shape { name, how, needs: NEEDS, slow: false, doubt, settled: false, make };
+        |name, doubt, how, make| Shape { name, how, needs: NEEDS, slow: false, doubt, settled: true, make };
     vec![
         shape(
             "kube-proxy-iptables",

@@ -18,7 +18,17 @@ pub(super) fn shapes() -> Vec<Shape> {
             "A namespace behind a veth pair, its ports published by dnat rules of nftables, masquerading to the outside.",
             by_hand,
         ),
-        shape("redirected", false, "redirect and dnat to the host itself, by nftables maps.", redirected),
+        shape("redirected", true, "redirect and dnat to the host itself, by nftables maps.", redirected),
+        Shape {
+            // A neighbour may send any packet in a frame to one.
+            doubt: &[(Kind::Udp, 5300, "redirect to :53")],
+            ..shape(
+                "loopback-routed",
+                true,
+                "route_localnet on the interface of the LAN, a service at loopback published there by dnat, and drop_unicast_in_l2_multicast on the other; `nft -f`.",
+                loopback_routed,
+            )
+        },
         shape(
             "kill-switch",
             false,
@@ -128,6 +138,31 @@ fn redirected(scene: &mut Scene) -> Outcome {
                 meta l4proto tcp ct original proto-dst 8888 accept
                 tcp dport { 22, 8080 } accept
                 ct status dnat udp dport 53 accept
+            }
+        }",
+    )
+}
+
+fn loopback_routed(scene: &mut Scene) -> Outcome {
+    scene.town.lan.sysctl("net/ipv4/conf/l0/route_localnet", "1")?;
+    // A neighbour that has no loopback network of its own.
+    scene.town.lan.ip("addr flush dev lo")?;
+    scene.town.lan.ip("route add 127.0.0.0/8 via 192.168.7.1")?;
+    for (listener, port) in [(1, 80), (6, 5432), (8, 53), (9, 123)] {
+        scene.ask_loopback(listener, port);
+    }
+    scene.ask_port(6, 7777, &[])?;
+    scene.ask_port(8, 5300, &[])?;
+    scene.run_all(
+        "sysctl -qw net.ipv4.conf.lan0.route_localnet=1 net.ipv4.conf.wan0.drop_unicast_in_l2_multicast=1",
+    )?;
+    scene.feed(
+        &["nft", "-f", "-"],
+        "table ip nat {
+            chain prerouting {
+                type nat hook prerouting priority dstnat; policy accept;
+                tcp dport 7777 dnat to 127.0.0.1:5432
+                udp dport 5300 redirect to :53
             }
         }",
     )

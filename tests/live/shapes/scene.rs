@@ -303,6 +303,14 @@ impl Scene {
         Ok(())
     }
 
+    /// Neighbours in the LAN ask for this listener at the host's loopback address too, of IPv4.
+    pub(super) fn ask_loopback(&mut self, listener: usize, port: u16) {
+        let to = SocketAddr::from(([127, 0, 0, 1], port));
+        for origin in self.origins.iter().filter(|each| each.place == 2 && each.source.is_ipv4()) {
+            self.probes.push(Probe { listener, origin: origin.clone(), to });
+        }
+    }
+
     /// Takes in another network namespace of this computer, by a path that leads into it: its number
     /// among the places.
     pub(super) fn place(&mut self, path: impl AsRef<Path>) -> Outcome<usize> {
