@@ -13,11 +13,10 @@ use super::publish;
 use super::quote;
 use super::ranges::{Family, Ranges};
 use super::region::Region;
-use super::ruleset::Ruleset;
 use super::ways::{
     Bind, Bound, Ports, Reason, Transport, Way, echoes, forwarded, senders, through_rules, ways,
 };
-use super::world::World;
+use super::world::{Listened, World};
 use crate::model::{
     Endpoint, Entry, Exposure, FilterState, Gap, Namespace, NamespaceId, Path, PortRange, Protocol, Reach,
     Role, Snapshot, Socket, Text, Upstream, Verdict,
@@ -36,7 +35,7 @@ pub fn expose(snapshot: &mut Snapshot, upstream: Option<Upstream>) {
     let own = snapshot.namespaces.iter().zip(&places).find(|(namespace, _)| namespace.own);
     snapshot.upstream = upstream.or_else(|| Some(own?.1.as_ref()?.upstream));
     let mut shapes: BTreeMap<(NamespaceId, Bind, Option<u16>), Shape> = BTreeMap::new();
-    let world = World::new(&places);
+    let world = World::new(&places, listened(snapshot));
     // Only rules tell ports apart.
     let ruled = places.iter().flatten().any(|place| place.rules.is_some());
     let mut judged = Verdicts::default();
@@ -140,6 +139,17 @@ pub(super) fn receives(socket: &Socket) -> Receives {
     }
 }
 
+/// The ports that somebody receives on.
+pub(super) fn listened(snapshot: &Snapshot) -> Listened {
+    let mut found = Listened::default();
+    for socket in &snapshot.sockets {
+        if let Receives::Network(Bind { protocol: Some(protocol), .. }, port) = receives(socket) {
+            found.add(protocol, port);
+        }
+    }
+    found
+}
+
 /// Has a port, and is connected to nobody.
 fn is_bound_alone(socket: &Socket) -> bool {
     socket.remote == Endpoint::None && matches!(socket.local, Endpoint::Inet(_, 1..))
@@ -220,7 +230,7 @@ impl Asking<'_, '_, '_> {
 
     /// Ways in to sockets of the namespace that are none by what the sender writes.
     fn translated(&mut self, own: &[Way], target: &Target<'_>) -> Vec<Way> {
-        let steers = target.place.rules.as_ref().is_some_and(Ruleset::steers);
+        let steers = target.place.steers();
         let mut found = Vec::new();
         for family in Family::BOTH.into_iter().filter(|_| steers) {
             for gate in 0..target.place.gates.len() {

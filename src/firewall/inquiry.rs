@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use super::arrive::{Door, sendable};
 use super::evaluate::{Decision, Deed};
-use super::expose::{Asking as Asker, Reasons, Receives, Shape, Verdicts, receives};
+use super::expose::{Asking as Asker, Reasons, Receives, Shape, Verdicts, listened, receives};
 use super::place::{Place, Side};
 use super::publish::{self, Key};
 use super::quote;
 use super::region::{Block, Region};
 use super::ways::{Bind, Bound, Reason};
-use super::world::World;
+use super::world::{Listened, World};
 use crate::model::ranges::{Family, Ranges};
 use crate::model::{
     AddrRange, Answer, Asked, Asking, Closer, Closing, Endpoint, Entry, Exposure, Inquiry, NamespaceId, Path,
@@ -41,6 +41,7 @@ pub fn inquire(
         snapshot: &*snapshot,
         places: places(),
         open,
+        listened: listened(snapshot),
         judged: Verdicts::default(),
         reasons: Reasons::default(),
     };
@@ -94,6 +95,7 @@ struct Inquirer<'s> {
     places: Vec<Option<Place>>,
     /// The same, with rules that were read left out.
     open: Vec<Option<Place>>,
+    listened: Listened,
     judged: Verdicts,
     reasons: Reasons,
 }
@@ -129,15 +131,27 @@ impl Inquirer<'_> {
         let port = subject.port();
         let (now, refused, reasons) = match subject {
             Subject::Socket(netns, bind, _) => {
-                let shape = Shape::new(&World::new(&self.places), *netns, bind, port, &mut self.judged);
+                let shape = Shape::new(
+                    &World::new(&self.places, self.listened.clone()),
+                    *netns,
+                    bind,
+                    port,
+                    &mut self.judged,
+                );
                 let now = shape.exposure(port, &mut self.reasons);
-                let free = Shape::new(&World::new(&self.open), *netns, bind, port, &mut Verdicts::default());
+                let free = Shape::new(
+                    &World::new(&self.open, self.listened.clone()),
+                    *netns,
+                    bind,
+                    port,
+                    &mut Verdicts::default(),
+                );
                 let free = free.exposure(port, &mut Reasons::default());
                 let refused = self.refused(&now, &free, (port, bind.protocol));
                 (now, refused, shape.reasons())
             }
             Subject::Published(key) => {
-                let world = World::new(&self.places);
+                let world = World::new(&self.places, self.listened.clone());
                 let mut asking = Asker { world: &world, judged: &mut self.judged };
                 let row = publish::row(&mut asking, self.snapshot, key);
                 let Some(row) = row else { return Inquiry::default() };
@@ -291,7 +305,7 @@ impl Inquirer<'_> {
 
     /// Who could reach it with the rules as they are in `places`.
     fn then(&self, subject: &Subject) -> Exposure {
-        let (world, mut judged) = (World::new(&self.places), Verdicts::default());
+        let (world, mut judged) = (World::new(&self.places, self.listened.clone()), Verdicts::default());
         let shape = match subject {
             Subject::Socket(netns, bind, port) => Shape::new(&world, *netns, bind, *port, &mut judged),
             Subject::Published(key) => {

@@ -95,19 +95,25 @@ struct Hop {
 struct Journey<'a, 'w> {
     world: &'w World<'a>,
     question: Question,
+    /// Everything to ports that somebody receives on; `None` where there are no ports.
+    listened: Option<Block>,
     found: Judged,
 }
 
 pub(crate) fn judge(world: &World<'_>, netns: usize, gate: usize, question: Question) -> Judged {
-    let ports = Ranges::new(vec![(0, u16::MAX.into())]);
-    let all = Region::one([question.family.all(), question.family.all(), ports]);
-    let mut journey = Journey { world, question, found: Judged::default() };
-    let start = Stream::one(Rc::new(State::new([None, None, None])), all.clone());
+    let all = Region(vec![to(question.family, question.family.all())]);
+    let listened = world.listened(question.protocol).map(|ports| at(question.family, ports));
+    let mut journey = Journey { world, question, listened, found: Judged::default() };
+    let whole = match world.steered(netns) {
+        true => all.clone(),
+        false => journey.listened(all.clone()).0,
+    };
+    let start = Stream::one(Rc::new(State::new([None, None, None])), whole.clone());
     let Some(place) = &world.places[netns] else { return Judged { lost: true, ..Judged::default() } };
     if question.echoed {
         journey.own(netns, gate, start);
     } else if place.gates[gate].side == GateSide::Loopback {
-        journey.outward(netns, gate, &all);
+        journey.outward(netns, gate, &whole);
     } else {
         journey.inward(&[], netns, gate, start);
     }
@@ -178,6 +184,27 @@ impl<'a> Journey<'a, '_> {
         self.found.may_drop.add(dropped);
         self.found.lost |= passed.blocks() + self.found.may_drop.0.len() > MOST_BLOCKS;
         passed
+    }
+
+    /// What is for a port that somebody receives on, and the rest.
+    fn listened(&self, region: Region) -> (Region, Region) {
+        match &self.listened {
+            Some(listened) => (region.and(listened), region.minus_block(listened)),
+            None => (region, Region::default()),
+        }
+    }
+
+    /// Of packets that are as they were sent, and that nothing on their way translates any more, only
+    /// those are followed that somebody may receive.
+    fn received(&mut self, state: &State, region: Region) -> Region {
+        let [_, destination, port] = &state.now;
+        let plain = destination.is_none() && port.is_none() && state.proxy.is_none();
+        if !plain || !state.published.is_empty() {
+            return region;
+        }
+        let (received, rest) = self.listened(region);
+        self.found.may_drop.add(rest);
+        received
     }
 
     /// Packets that come in by a gate from outside of the namespace.
@@ -337,7 +364,7 @@ impl<'a> Journey<'a, '_> {
             parts.push((self.exit(netns, cable.gate), all.and(&to(family, behind))));
         }
         let here = to(family, told);
-        if place.rules.as_ref().is_some_and(Ruleset::steers) {
+        if place.steers() {
             parts.push((Exit::Untold, all.clone().minus_block(&here)));
         }
         for (exit, region) in parts {
@@ -379,6 +406,7 @@ impl<'a> Journey<'a, '_> {
             exit: Exit::None,
             own,
         };
+        let region = self.received(state, region);
         let passed = self.pass(netns, station, Stream::one(Rc::clone(state), region));
         for (state, region) in passed.0 {
             let mut way = hops.to_vec();
@@ -424,6 +452,10 @@ impl<'a> Journey<'a, '_> {
                 Some(_) => continue,
             };
             told = told.union(&reachable);
+            let part = match self.world.steered(cable.netns) {
+                true => part,
+                false => self.received(state, part),
+            };
             if part.is_empty() {
                 continue;
             }
@@ -616,6 +648,11 @@ const OUT: [Hook; 2] = [Hook::Output, Hook::Postrouting];
 /// Everything to these addresses.
 fn to(family: Family, destinations: Ranges) -> Block {
     Block([family.all(), destinations, Ranges::new(vec![(0, u16::MAX.into())])])
+}
+
+/// Everything to these ports.
+fn at(family: Family, ports: Ranges) -> Block {
+    Block([family.all(), family.all(), ports])
 }
 
 /// Everything from these addresses.

@@ -111,6 +111,11 @@ impl Place {
         found.map(|(set, _)| set.clone()).unwrap_or_default()
     }
 
+    /// Whether rules here can change where a packet goes.
+    pub(crate) fn steers(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.steers)
+    }
+
     /// Nothing is known of where anything leaves.
     pub(crate) fn is_unrouted(&self, family: Family) -> bool {
         self.routes[family as usize].is_empty()

@@ -12,7 +12,6 @@ use super::journey::{Arrival, Judged};
 use super::place::{Place, Side as GateSide};
 use super::ranges::{Family, Ranges};
 use super::region::{Region, Side};
-use super::ruleset::Ruleset;
 use super::ways::{Bind, Bound, Ports, Transport, Way};
 use crate::model::{
     AddrRange, Gap, NamespaceId, PortRange, Protocol, Published, PublishedTarget, Snapshot, Socket,
@@ -152,12 +151,11 @@ type Pieces = BTreeMap<((Protocol, u8, Transport), Family, Rc<Publication>), Vec
 /// Asks at every door from which packets may come to rules that translate.
 fn pieces(asking: &mut Asking<'_, '_, '_>, wanted: Option<&Key>) -> Pieces {
     let world = asking.world;
-    let steers = |place: &Place| place.rules.as_ref().is_some_and(Ruleset::steers);
     let steering: Vec<usize> = world
         .places
         .iter()
         .enumerate()
-        .filter(|(_, place)| place.as_ref().is_some_and(steers))
+        .filter(|(_, place)| place.as_ref().is_some_and(Place::steers))
         .map(|(number, _)| number)
         .filter(|number| wanted.is_none_or(|key| key.netns.0 as usize == *number))
         .collect();

@@ -74,7 +74,7 @@ impl Region {
     pub(crate) fn add(&mut self, other: Self) {
         for block in other.0 {
             match self.0.last_mut().and_then(|last| last.seam(&block).map(|side| (last, side))) {
-                Some((last, side)) => last.0[side] = last.0[side].union(&block.0[side]),
+                Some((last, side)) => last.0[side].add(&block.0[side]),
                 None => self.0.push(block),
             }
         }
@@ -117,7 +117,7 @@ impl Region {
             match found {
                 Some((before, side)) => {
                     let gone = self.0.remove(index);
-                    self.0[before].0[side] = self.0[before].0[side].union(&gone.0[side]);
+                    self.0[before].0[side].add(&gone.0[side]);
                     // The grown block may fit another one now.
                     index = 0;
                 }

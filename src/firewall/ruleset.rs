@@ -45,17 +45,11 @@ pub(crate) struct Ruleset {
     pub(crate) tables: Vec<Table>,
     /// Some rule asks by which interface packets leave.
     pub(crate) asks_exit: bool,
+    /// Some rule can change where a packet goes, or does what is not understood.
+    pub(crate) steers: bool,
 }
 
 impl Ruleset {
-    /// Whether some rule can change where a packet goes, or do what is not understood.
-    pub(crate) fn steers(&self) -> bool {
-        self.steps().any(|step| {
-            matches!(step, Step::Unknown(_))
-                || matches!(step, Step::Translate(translation) if !translation.of_source())
-        })
-    }
-
     fn steps(&self) -> impl Iterator<Item = &Step> {
         let chains = self.tables.iter().flat_map(|table| table.chains.values());
         chains.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps)
@@ -64,7 +58,11 @@ impl Ruleset {
     /// Notes what some rule of it does anywhere.
     pub(crate) fn sum_up(&mut self) {
         let asks = self.steps().any(|step| matches!(step, Step::Meta { key: Meta::Oif | Meta::OifName, .. }));
-        self.asks_exit = asks;
+        let steers = self.steps().any(|step| {
+            matches!(step, Step::Unknown(_))
+                || matches!(step, Step::Translate(translation) if !translation.of_source())
+        });
+        (self.asks_exit, self.steers) = (asks, steers);
     }
 }
 

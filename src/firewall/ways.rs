@@ -12,7 +12,6 @@ use super::place::{Gate, Place, Side, of_interface};
 use super::ranges::{Family, Ranges};
 use super::region::Block;
 use super::reverse::passing;
-use super::ruleset::Ruleset;
 use crate::model::{NamespaceId, Reach, Verdict};
 
 /// How a protocol takes what a stranger sends.
@@ -482,7 +481,7 @@ pub(crate) fn through_rules(place: &Place, way: &Way, judged: &Judged, port: Opt
 /// in doubt.
 pub(crate) fn forwarded(host: &Place, inner: &Place, bind: &Bind) -> Vec<Way> {
     let mut found = Vec::new();
-    let translates = host.translates || host.rules.as_ref().is_some_and(Ruleset::steers);
+    let translates = host.translates || host.steers();
     for family in Family::BOTH {
         let Some(bound) = bind.bound[family as usize] else { continue };
         let classes = Classes::of(family);

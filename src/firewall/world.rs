@@ -1,6 +1,9 @@
 //! All network namespaces together, and the virtual cables between them.
 
+use std::collections::BTreeMap;
+
 use super::place::Place;
+use crate::model::ranges::Ranges;
 
 /// All namespaces, and what joins them.
 #[derive(Debug)]
@@ -8,6 +11,22 @@ pub(crate) struct World<'a> {
     pub(crate) places: &'a [Option<Place>],
     /// Of each namespace, the cables that lead out of it.
     cables: Vec<Vec<Cable>>,
+    listened: Listened,
+    /// Of each namespace, whether rules may translate there or in one that it leads to.
+    steered: Vec<bool>,
+}
+
+/// Ports that somebody receives on, over all namespaces, by the number of the protocol: what comes to
+/// any other port is of interest only where it may be translated.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listened(BTreeMap<u8, Ranges>);
+
+impl Listened {
+    /// `None` for a socket that takes all there is of a protocol.
+    pub(crate) fn add(&mut self, protocol: u8, port: Option<u16>) {
+        let ports = port.map_or((0, u16::MAX.into()), |port| (port.into(), port.into()));
+        self.0.entry(protocol).or_default().add(&Ranges::new(vec![ports]));
+    }
 }
 
 /// From a gate here, by a pair of virtual interfaces or a bridge of such, to one elsewhere.
@@ -19,12 +38,28 @@ pub(crate) struct Cable {
 }
 
 impl<'a> World<'a> {
-    pub(crate) fn new(places: &'a [Option<Place>]) -> Self {
+    pub(crate) fn new(places: &'a [Option<Place>], listened: Listened) -> Self {
         let cables = places.iter().enumerate().map(|(number, place)| match place {
             Some(place) => cables(places, number, place),
             None => Vec::new(),
         });
-        Self { cables: cables.collect(), places }
+        let mut world = Self { cables: cables.collect(), places, listened, steered: Vec::new() };
+        let steers = |number: usize| places[number].as_ref().is_some_and(Place::steers);
+        let steered =
+            |from: usize| (0..places.len()).any(|to| steers(to) && (from == to || world.leads(from, to)));
+        world.steered = (0..places.len()).map(steered).collect();
+        world
+    }
+
+    /// The ports of a protocol that somebody receives on; `None` for one that has none.
+    pub(crate) fn listened(&self, protocol: Option<u8>) -> Option<Ranges> {
+        let protocol = protocol.filter(|protocol| has_ports(*protocol))?;
+        Some(self.listened.0.get(&protocol).cloned().unwrap_or_default())
+    }
+
+    /// Whether rules may translate what comes into a namespace, there or further on.
+    pub(crate) fn steered(&self, netns: usize) -> bool {
+        self.steered[netns]
     }
 
     /// The cables that lead out of a namespace.
@@ -48,6 +83,11 @@ impl<'a> World<'a> {
         }
         false
     }
+}
+
+/// TCP, UDP, DCCP, SCTP, UDP-Lite.
+pub(crate) fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, 6 | 17 | 33 | 132 | 136)
 }
 
 /// The ends of a pair know each other by their numbers (`IFLA_LINK`).

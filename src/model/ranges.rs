@@ -13,7 +13,13 @@ impl Ranges {
     pub(crate) fn new(mut parts: Vec<(u128, u128)>) -> Self {
         parts.retain(|(first, last)| first <= last);
         parts.sort_unstable();
-        let mut merged: Vec<(u128, u128)> = Vec::with_capacity(parts.len());
+        let count = parts.len();
+        Self::in_order(parts.into_iter(), count)
+    }
+
+    /// Of at most so many intervals, by where they begin.
+    fn in_order(parts: impl Iterator<Item = (u128, u128)>, count: usize) -> Self {
+        let mut merged: Vec<(u128, u128)> = Vec::with_capacity(count);
         for (first, last) in parts {
             match merged.last_mut() {
                 Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
@@ -35,8 +41,34 @@ impl Ranges {
         }
     }
 
+    /// One step through both lists.
     pub(crate) fn union(&self, other: &Self) -> Self {
-        Self::new(self.0.iter().chain(&other.0).copied().collect())
+        let mut a = self.0.iter().copied().peekable();
+        let mut b = other.0.iter().copied().peekable();
+        let next = std::iter::from_fn(|| match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) if y < x => b.next(),
+            (Some(_), _) => a.next(),
+            (None, _) => b.next(),
+        });
+        Self::in_order(next, self.0.len() + other.0.len())
+    }
+
+    /// Takes in another set. Where that is one interval, which mostly begins behind all, the list is
+    /// not written anew.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let [(first, last)] = other.0[..] else {
+            *self = self.union(other);
+            return;
+        };
+        // All that it touches becomes one with it.
+        let from = self.0.partition_point(|(_, end)| end.saturating_add(1) < first);
+        let to = from + self.0[from..].partition_point(|(start, _)| *start <= last.saturating_add(1));
+        let touched = &self.0[from..to];
+        let one = match (touched.first(), touched.last()) {
+            (Some(low), Some(high)) => (low.0.min(first), high.1.max(last)),
+            _ => (first, last),
+        };
+        self.0.splice(from..to, [one]);
     }
 
     /// What both hold: one step through both lists, from where they can meet.
@@ -184,6 +216,9 @@ mod tests {
                 let (in_a, in_b) = (holds(&a, n), holds(&b, n));
                 prop_assert_eq!(x.contains(n), in_a);
                 prop_assert_eq!(x.union(&y).contains(n), in_a || in_b);
+                let mut sum = x.clone();
+                sum.add(&y);
+                prop_assert_eq!(&sum, &x.union(&y));
                 prop_assert_eq!(x.and(&y).contains(n), in_a && in_b);
                 prop_assert_eq!(x.minus(&y).contains(n), in_a && !in_b);
             }

@@ -86,7 +86,7 @@ impl Asked {
         let ipsets = legacy::ipsets(source, netns, &nftables, &legacy)?;
         if !legacy.is_empty() {
             keepers.insert(FrontEnd::IptablesLegacy);
-            steers |= decode(None, &legacy, ipsets.as_ref()).is_none_or(|rules| rules.steers());
+            steers |= decode(None, &legacy, ipsets.as_ref()).is_none_or(|rules| rules.steers);
             found.extend(legacy.iter().map(legacy::label));
         }
         if keepers.contains(&FrontEnd::IptablesLegacy) && namespace.own && ufw_is_on(source) {

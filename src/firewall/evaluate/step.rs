@@ -8,6 +8,7 @@ use super::{Exit, Packet, Tracking, Walk};
 use crate::firewall::place::Side as GateSide;
 use crate::firewall::region::Side;
 use crate::firewall::ruleset::{Back, Connection, Header, Hook, Meta, Step};
+use crate::firewall::world::has_ports;
 use crate::model::ranges::{Family, Ranges};
 
 /// What is known of one byte in a register.
@@ -248,7 +249,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn has_ports(&self) -> bool {
-        matches!(self.question.protocol, Some(6 | 17 | 33 | 132 | 136))
+        self.question.protocol.is_some_and(has_ports)
     }
 
     fn meta(&self, key: Meta) -> Vec<Byte> {
