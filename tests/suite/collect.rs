@@ -114,6 +114,34 @@ fn mptcp_stands_there_once_and_knows_its_other_end() {
     }
 }
 
+/// A kernel without `mptcp_diag` lists MPTCP sockets among those of TCP: what their descriptors are
+/// called tells them apart.
+#[test]
+fn mptcp_is_told_from_tcp_where_the_kernel_has_no_table_of_it() {
+    const MISSING: &str = "2"; // ENOENT, as __inet_diag_dump_start() answers without a handler
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("host");
+    copy_tree(&hosts().join("awkward"), &copy);
+    let usual = awkward(Wants::EVERYTHING);
+    let own = usual.namespaces[0].inode;
+    for name in ["mptcp4", "mptcp6"] {
+        let dump = copy.join(format!("netlink/{own}/{name}"));
+        std::fs::remove_file(&dump).unwrap();
+        std::fs::write(dump.with_extension("errno"), MISSING).unwrap();
+    }
+    let look = || sockwarden::collect::sockets(&Source::recorded(&copy).unwrap(), &Wants::EVERYTHING);
+    let listener = at(&usual, Protocol::Tcp, 7002, State::Listen);
+    let holder = listener.owners().next().unwrap();
+    let held = holder.holders.first().unwrap();
+    let name = format!("protocol-name/{}-{}", holder.process.pid, held.fd);
+    let place = copy.join("answers").join(name);
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::write(&place, "MPTCPv6").unwrap();
+    assert_eq!(at(&look(), Protocol::Mptcp, 7002, State::Listen).socket.inode, listener.socket.inode);
+    std::fs::write(&place, "TCPv6").unwrap();
+    assert_eq!(at(&look(), Protocol::Tcp, 7002, State::Listen).socket.inode, listener.socket.inode);
+}
+
 #[test]
 fn unix_names_are_kept_whole_and_peers_are_mutual() {
     let snapshot = awkward(Wants::EVERYTHING);

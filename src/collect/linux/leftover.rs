@@ -91,6 +91,7 @@ pub(super) fn sort(
     // The list is in order of namespaces.
     for some in rest.chunk_by(|a, b| a.0 == b.0) {
         let waiting = circumstances.in_flight.get(&some[0].0);
+        // A descriptor that waits unread is evidence, a process that cannot be looked into is none.
         // More sockets than waiting descriptors: nobody can tell which of them wait.
         let gap = if waiting.is_some_and(|waiting| *waiting >= some.len()) {
             Some(OwnerGap::InFlight)
