@@ -11,6 +11,7 @@ mod evidence;
 mod example;
 mod explain;
 mod facts;
+mod gaps;
 mod index;
 mod json_schema;
 mod lint;
@@ -204,27 +205,9 @@ fn hit<'s>(scan: &Scan<'s>, rule: &Rule, said: Said<'_>, observation: Observatio
 fn doubt<'s>(scan: &Scan<'s>, when: &Cond, observation: Observation<'s>, entry: &mut Undecided) {
     for field in scan.missing(when, observation) {
         if !entry.fields.contains(&field) {
-            entry.gap = entry.gap.take().or_else(|| gap(scan.snapshot, &field));
+            entry.gap = entry.gap.take().or_else(|| gaps::behind(scan.snapshot, &field));
             entry.fields.push(field);
         }
     }
     entry.sockets.push(observation.index);
-}
-
-/// The gap because of which a fact is unknown, by the beginning of its id.
-fn gap(snapshot: &Snapshot, field: &str) -> Option<String> {
-    let kinds: &[&str] = match field.split('.').next().unwrap_or(field) {
-        "process" | "user" | "owned" => &["owners", "owner", "process"],
-        "others" | "accepted" | "same_port" | "peer" => &["owners", "netns", "sockets"],
-        "access" => &["access", "paths", "files"],
-        "reach" | "certain" => &["filter", "exposure", "interfaces", "netns"],
-        "host" | "ephemeral" | "address" | "remote" | "interface" => {
-            &["filter", "interfaces", "sysctls", "netns"]
-        }
-        _ => &[],
-    };
-    kinds
-        .iter()
-        .find_map(|kind| snapshot.gaps.iter().find(|gap| gap.id.starts_with(kind)))
-        .map(|gap| gap.id.to_string())
 }

@@ -169,3 +169,22 @@ fn grouped_imports_are_read() {
     let heads: Vec<_> = imports(text).into_iter().collect();
     assert_eq!(heads, ["model", "rules", "scan", "source"]);
 }
+
+/// What rules name as the reason of a doubt is a gap that some other room really tells of.
+#[test]
+fn every_gap_that_rules_blame_is_told() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let blamed = fs::read_to_string(src.join("rules/gaps.rs")).expect("a source file is text");
+    let table = blamed.split_once("];").expect("the end of the table").0;
+    let ids: BTreeSet<&str> =
+        table.split('"').filter(|word| word.contains('-') && !word.contains(' ')).collect();
+    assert!(ids.len() > 10, "{ids:?}");
+    let mut files = Vec::new();
+    source_files(&src, &mut files);
+    files.retain(|file| !file.starts_with(src.join("rules")));
+    let texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).expect("text")).collect();
+    for id in ids {
+        let id = format!("\"{id}\"");
+        assert!(texts.iter().any(|text| text.contains(&id)), "no room tells of {id}");
+    }
+}
