@@ -1,9 +1,17 @@
 //! Debian's firewalld on a message bus of its own, by both of its backends.
 
-use super::scene::{Scene, Shape};
-use crate::lab::{Need, Outcome};
+use std::process::Command;
+use std::time::Duration;
 
-const NEEDS: &[Need] =
+use sockwarden::firewall::suggest::remedies;
+use sockwarden::model::sample::Sample;
+use sockwarden::model::{FrontEnd, Reach};
+
+use super::scene::{Scene, Shape, own_folders};
+use crate::lab::{Need, Outcome, Stop, ensure, output};
+use crate::reach::Kind;
+
+pub(super) const NEEDS: &[Need] =
     &[Need::Root, Need::Tool("ip"), Need::Tool("nft"), Need::Tool("firewalld"), Need::Tool("dbus-daemon")];
 
 macro_rules! profile {
@@ -64,8 +72,8 @@ pub(super) fn shapes() -> Vec<Shape> {
     ]
 }
 
-/// Underscores stand for the blanks of a rich rule.
-fn run(scene: &mut Scene, backend: &str, commands: &str) -> Outcome {
+/// The service itself, with the configuration of its package.
+fn begin(scene: &Scene, backend: &str) -> Outcome {
     scene.run(&format!(
         "sed -i s/^FirewallBackend=.*/FirewallBackend={backend}/ /etc/firewalld/firewalld.conf"
     ))?;
@@ -73,7 +81,12 @@ fn run(scene: &mut Scene, backend: &str, commands: &str) -> Outcome {
     scene.start("dbus-daemon --system --nofork --nopidfile")?;
     scene.until("test -S /run/dbus/system_bus_socket")?;
     scene.start("firewalld --nofork --nopid")?;
-    scene.until("firewall-cmd --state")?;
+    scene.until("firewall-cmd --state")
+}
+
+/// Underscores stand for the blanks of a rich rule.
+fn run(scene: &mut Scene, backend: &str, commands: &str) -> Outcome {
+    begin(scene, backend)?;
     for line in commands.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let words: Vec<String> = line
             .split(' ')
@@ -89,4 +102,38 @@ fn run(scene: &mut Scene, backend: &str, commands: &str) -> Outcome {
         scene.ask_port(8, 5300, &[])?;
     }
     Ok(())
+}
+
+/// What is offered where firewalld rules closes the door, and its undo opens it again.
+pub(super) fn closes() -> Outcome<String> {
+    own_folders()?;
+    let scene = Scene::new(&[(Kind::Tcp, "[::]:8080"), (Kind::Tcp, "203.0.113.5:3306")])?;
+    begin(&scene, "nftables")?;
+    let shell = |line: &str| output(Command::new("sh").args(["-ec", line])).map(|_| ());
+    shell(
+        "firewall-cmd --permanent --zone=public --add-port=8080/tcp --add-port=3306/tcp; firewall-cmd --reload",
+    )?;
+    let snapshot = scene.look()?.0;
+    let keepers = &snapshot.namespaces[0].front_ends;
+    ensure(keepers.contains(&FrontEnd::Firewalld), || format!("firewalld is not among {keepers:?}"))?;
+    let mut sample = Sample::new();
+    sample.snapshot.namespaces[0].front_ends = keepers.clone();
+    sample.listener("[::]:8080", Reach::Internet, &[]).v6only = Some(false);
+    sample.listener("203.0.113.5:3306", Reach::Internet, &[]);
+    let mut found = remedies(&sample.snapshot, &sample.everything());
+    found.retain(|remedy| remedy.kind == "firewall");
+    let [remedy] = &found[..] else { return Err(Stop::Fail(format!("not one remedy: {found:?}"))) };
+    let doors = [
+        ("8.8.8.8", "203.0.113.5", 8080),
+        ("2a00::8", "2001:db8:1::5", 8080),
+        ("8.8.8.8", "203.0.113.5", 3306),
+    ];
+    for (lines, open) in [(&[][..], true), (&remedy.commands, false), (&remedy.undo, true)] {
+        lines.iter().try_for_each(|line| shell(line))?;
+        for (from, to, port) in doors {
+            let got_in = scene.town.wan.connect(from, (to, port), Duration::from_millis(1500))?.is_ok();
+            ensure(got_in == open, || format!("{from} at {to} port {port} after {lines:?}: {got_in}"))?;
+        }
+    }
+    Ok(format!("{} commands close {} doors", remedy.commands.len(), doors.len()))
 }

@@ -52,10 +52,13 @@ pub(crate) fn trials() -> Vec<Trial> {
                     "slow, and another one's turn; SOCKWARDEN_TIER=long runs all".to_owned(),
                 ));
             }
-            in_its_box(shape.name)
+            in_its_box(&["shape", shape.name])
         })
     };
     let mut found: Vec<Trial> = shapes().into_iter().map(each).collect();
+    found.push(trial("shapes::firewalld_closes_and_opens", firewalld::NEEDS, || {
+        in_its_box(&["firewalld-remedy"])
+    }));
     found.extend(translated::trials());
     found
 }
@@ -67,8 +70,8 @@ fn due(turn: usize, of: usize) -> bool {
     ["long", "soak"].contains(&tier.as_str()) || hours % (of as u64) == turn as u64
 }
 
-fn in_its_box(name: &str) -> Outcome {
-    let done = lab::maker("shape").arg(name).output()?;
+fn in_its_box(words: &[&str]) -> Outcome {
+    let done = lab::maker(words[0]).args(&words[1..]).output()?;
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     if let Some(why) = said.lines().find_map(|line| line.strip_prefix("skip ")) {
         return Err(Stop::Skip(why.to_owned()));
@@ -79,13 +82,21 @@ fn in_its_box(name: &str) -> Outcome {
 }
 
 pub(crate) fn makers() -> Vec<Maker> {
-    vec![("shape", play_one), ("translated", translated::play)]
+    vec![
+        ("shape", play_one),
+        ("translated", translated::play),
+        ("firewalld-remedy", |_| boxed(firewalld::closes)),
+    ]
 }
 
 fn play_one(args: &[OsString]) -> io::Result<()> {
     let shape = shapes().into_iter().find(|shape| args.first().is_some_and(|name| name == shape.name));
     let shape = shape.ok_or(io::ErrorKind::NotFound)?;
-    lab::in_box(|| match play(&shape) {
+    boxed(|| play(&shape))
+}
+
+fn boxed(play: impl FnOnce() -> Outcome<String>) -> io::Result<()> {
+    lab::in_box(|| match play() {
         Ok(line) => {
             println!("{line}");
             Ok(())
