@@ -5,6 +5,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -105,12 +106,21 @@ fn port(value: &Value) -> Option<u64> {
     value["socket"]["local"]["port"].as_u64()
 }
 
+/// Not those that the kernel hands out: another test of this process that closes one while ours opens
+/// would look like a restart, which is no news.
+const OWN_PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// At a port that no other test has had.
+fn listener() -> TcpListener {
+    static NEXT: AtomicU16 = AtomicU16::new(OWN_PORTS.start);
+    let mut ports = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed));
+    ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).unwrap()
+}
+
 #[test]
 fn a_listener_is_told_when_it_opens_and_when_it_is_gone() {
     let mut watch = Watch::start("--json --netns current --dwell 300ms");
-    // Not of the ports that the kernel hands out: another test of this process that opens one while
-    // ours closes would look like a restart, which is no news.
-    let listener = (20_000..30_000).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).unwrap();
+    let listener = listener();
     let ours = u64::from(listener.local_addr().unwrap().port());
     let opened = watch.next("opened", |value| port(value) == Some(ours));
     assert_eq!(opened["socket"]["state"], "listen");
@@ -125,12 +135,10 @@ fn a_listener_is_told_when_it_opens_and_when_it_is_gone() {
 
 #[test]
 fn filters_choose_what_is_told() {
-    let (one, two) = (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-    drop((one, two));
     let mut watch = Watch::start("--json --netns current --dwell 300ms proto:udp");
-    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = listener();
     std::thread::sleep(Duration::from_millis(600));
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp = OWN_PORTS.find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok()).unwrap();
     let ours = u64::from(udp.local_addr().unwrap().port());
     let other = u64::from(tcp.local_addr().unwrap().port());
     let told = watch.next("opened", |value| {
@@ -157,9 +165,7 @@ fn what_was_closed_before_anybody_looked_is_told() {
         println!("skipped: the kernel does not tell this user of sockets that end");
         return;
     }
-    // Not of the ports that the kernel hands out: see above.
-    let listener =
-        (20_000..30_000).rev().find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).unwrap();
+    let listener = listener();
     let ours = u64::from(listener.local_addr().unwrap().port());
     drop(listener);
     let told = watch.next("opened", |value| port(value) == Some(ours));
@@ -212,8 +218,7 @@ fn script(folder: &std::path::Path, text: &str) -> std::path::PathBuf {
 fn a_program_is_run_for_each_change_and_gets_its_json_and_no_arguments() {
     let folder = tempfile::tempdir().unwrap();
     let place = script(folder.path(), "[ $# = 0 ] || exit 9\ncat >>\"$(dirname \"$0\")/got\"");
-    // Not of the ports that the kernel hands out.
-    let listener = (21000..22000_u16).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).unwrap();
+    let listener = listener();
     let number = listener.local_addr().unwrap().port();
     drop(listener);
     let words = format!("--json --netns current --dwell 300ms --exec {} port:{number}", place.display());
