@@ -4,7 +4,8 @@ use toml::de::DeTable;
 
 use super::{Builder, check_keys};
 use crate::model::{
-    Fact, FilterState, Interface, InterfaceKind, LinkSettings, Namespace, NamespaceId, Sysctls, Text, Upstream,
+    Fact, FilterState, Interface, InterfaceKind, LinkSettings, Namespace, NamespaceId, Sysctls, Text,
+    Upstream,
 };
 use crate::rules::reader::Node;
 
