@@ -1,9 +1,10 @@
-//! What `watch` costs those who are watched: processor time of loops that listen, that call, and of a
-//! bystander, without it and beside it.
+//! What `watch` costs those who are watched: processor time of loops that listen, bind, call, and of a
+//! bystander, without it and beside it; and how soon it tells of a listener.
 //!
-//! `cargo bench --bench watch` (as root, so that the program in the kernel is loaded). Rounds without
+//! `cargo bench --bench watch` (as root, so that the programs in the kernel are loaded). Rounds without
 //! and with the watch take turns; prints medians and the median of the ratios within one round, and
-//! what the watch itself took; asserts nothing, since the machine has other work.
+//! what the watch itself took; asserts nothing, since the machine has other work. Words after `--`
+//! are handed to the watch (`-- --without-hook all`).
 
 #![allow(clippy::print_stdout, reason = "a bench speaks to its reader")]
 
@@ -22,9 +23,9 @@ fn main() {}
 #[cfg(target_os = "linux")]
 mod linux {
     use std::io::{self, BufRead as _, BufReader};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::process::{Child, Command, Stdio};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use rustix::net::sockopt::set_socket_linger;
     use rustix::time::{ClockId, clock_gettime};
@@ -32,8 +33,9 @@ mod linux {
     const ROUNDS: usize = 7;
     /// Name, iterations of one round, and what is done in each.
     type Loop = (&'static str, u32, fn(&TcpListener) -> io::Result<()>);
-    const LOOPS: [Loop; 3] = [
+    const LOOPS: [Loop; 4] = [
         ("socket, bind, listen, close", 20_000, |_| TcpListener::bind("127.0.0.1:19999").map(drop)),
+        ("socket, bind, close (UDP)", 20_000, |_| UdpSocket::bind("127.0.0.1:19999").map(drop)),
         ("connect, accept, close", 10_000, call),
         ("getppid (a bystander)", 1_000_000, |_| {
             std::hint::black_box(rustix::process::getppid());
@@ -64,11 +66,14 @@ mod linux {
         Ok((now() - start) / f64::from(turns))
     }
 
-    fn watch() -> io::Result<(Child, String)> {
+    fn watch(words: &[&str], out: Stdio) -> io::Result<(Child, String)> {
+        let own = std::env::args().skip(1).filter(|word| word != "--bench");
         let mut child = Command::new(env!("CARGO_BIN_EXE_sockwarden"))
-            .args(["watch", "--every", "1h", "port:1"])
+            .args(["watch", "--every", "1h"])
+            .args(own)
+            .args(words)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(out)
             .stderr(Stdio::piped())
             .spawn()?;
         let notices = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -101,7 +106,7 @@ mod linux {
         for _ in 0..ROUNDS {
             let without: Vec<f64> =
                 LOOPS.iter().map(|each| cost(&listener, *each)).collect::<Result<_, _>>()?;
-            let (mut child, said) = watch()?;
+            let (mut child, said) = watch(&["port:1"], Stdio::null())?;
             mode = said;
             let before = spent(child.id());
             for ((each, at), without) in LOOPS.iter().zip(0..).zip(without) {
@@ -121,6 +126,47 @@ mod linux {
         let time = median(own.iter().map(|(before, after)| after.0 - before.0).collect());
         let resident = own.iter().map(|(_, after)| after.1).max().unwrap_or(0);
         println!("the watch itself: {time:.2} s of processor time beside one round, {resident} kB resident");
+        reports()
+    }
+
+    /// From before listen(2) to the line that tells of it, in milliseconds.
+    fn reports() -> io::Result<()> {
+        const LISTENERS: u16 = 200;
+        let (mut child, _) = watch(&["--json", "--dwell", "100ms", "proto:tcp"], Stdio::piped())?;
+        let out = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let lines = BufReader::new(out).lines().map_while(Result::ok);
+            lines.map(|line| (Instant::now(), line)).all(|told| sender.send(told).is_ok())
+        });
+        let mut times = Vec::new();
+        for port in 20_000..20_000 + LISTENERS {
+            let start = Instant::now();
+            let listener = TcpListener::bind(("127.0.0.1", port))?;
+            let (local, patience) = (format!("\"port\":{port}"), start + Duration::from_secs(5));
+            while let Ok((at, line)) = lines.recv_timeout(patience.saturating_duration_since(Instant::now()))
+            {
+                if line.contains("\"opened\"") && line.contains(&local) {
+                    times.push((at - start).as_secs_f64() * 1e3);
+                    break;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(30));
+            drop(listener);
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        child.kill()?;
+        child.wait()?;
+        times.sort_by(f64::total_cmp);
+        let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or(f64::NAN);
+        println!(
+            "listen to report: {} of {LISTENERS} told, {:.2} ms median, {:.2} ms at the 90th percentile, {:.2} ms \
+             at the 99th",
+            times.len(),
+            at(50),
+            at(90),
+            at(99),
+        );
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ use crate::output::{self, Event, Format, What};
 use crate::rules::RuleSet;
 use crate::scan;
 use crate::source::Source;
-use crate::watch::{self, Batch, Change, Desk, Options, SeenBy, Tally};
+use crate::watch::{self, Batch, Change, Desk, Hook, Options, SeenBy, Tally, Without};
 
 #[derive(ClapArgs, Debug)]
 #[command(after_help = explanation(), mut_arg("format", forms(Format::SCREENS)))]
@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// How long something must be away to count as closed, so that a restart is no news [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Time")]
     dwell: Option<Duration>,
+    /// Do without this hook in the kernel (`doctor` names those in use), or without all; may be repeated
+    #[arg(long, value_name = "HOOK", help_heading = "View", value_parser = hook)]
+    without_hook: Vec<String>,
     /// End after this time
     #[arg(long = "for", value_name = "TIME", value_parser = duration, help_heading = "Time")]
     length: Option<Duration>,
@@ -95,6 +98,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         dwell: args.dwell.unwrap_or_else(|| session.settings.duration("watch.dwell")),
         connections: args.all,
         all_namespaces: !own_namespace_only,
+        without: args
+            .without_hook
+            .iter()
+            .fold(Without::default(), |without, name| without.and(name).unwrap_or(without)),
         until: args.length.map(|length| Instant::now() + length),
     };
     let (rules, suppressions) = (session.rules()?, session.suppressions()?);
@@ -138,6 +145,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     }
     session.console.detail(&cost(&tally));
     Ok(if failed { Exit::Findings } else { Exit::Clean })
+}
+
+fn hook(name: &str) -> Result<String, String> {
+    let names: Vec<&str> = Hook::ALL.iter().map(|hook| hook.name()).collect();
+    let known = Without::default().and(name).is_some();
+    if known { Ok(name.to_owned()) } else { Err(format!("there are: all, {}", names.join(", "))) }
 }
 
 /// Full scans are no substitute for looks.

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[cfg(target_os = "linux")]
@@ -10,6 +11,7 @@ use super::linux::glance as imp;
 #[cfg(not(target_os = "linux"))]
 use super::unseen as imp;
 
+pub use super::linux::bpf::hooks::{Hook, Without};
 use crate::model::{Process, Snapshot, Socket};
 use crate::source::Source;
 
@@ -45,7 +47,7 @@ pub struct Brief {
     pub netns: u64,
     pub socket: Socket,
     /// Who opened it, where a program in the kernel told.
-    pub owner: Option<Box<Process>>,
+    pub owner: Option<Arc<Process>>,
 }
 
 /// The live events of one machine.
@@ -82,9 +84,9 @@ impl Events {
 
     /// Loads what the kernel takes of our programs. Best before the first scan, so that nothing falls
     /// between both.
-    pub fn load(&mut self) {
+    pub fn load(&mut self, without: Without) {
         if let Ok(source) = Source::live() {
-            self.imp.load(&source);
+            self.imp.load(&source, without);
         }
     }
 

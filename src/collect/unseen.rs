@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::events::Seen;
+use super::events::{Seen, Without};
 use crate::model::Snapshot;
 use crate::source::Source;
 
@@ -25,7 +25,7 @@ impl Watcher {
         Seen { changed: true, ..Seen::default() }
     }
 
-    pub(super) fn load(&mut self, _source: &Source) {}
+    pub(super) fn load(&mut self, _source: &Source, _without: Without) {}
 
     pub(super) fn complete(&mut self, _snapshot: &mut Snapshot) -> Seen {
         Seen::default()

@@ -20,7 +20,7 @@ mod unsupported;
 use unsupported as imp;
 
 /// Name and title of everything that is tried.
-pub const ABILITIES: [(&str, &str); 25] = [
+pub const ABILITIES: [(&str, &str); 26] = [
     ("processes", "see every process (/proc)"),
     ("file-tables", "read the file tables of all processes (who holds a socket)"),
     ("executables", "read the executables of all processes"),
@@ -40,6 +40,7 @@ pub const ABILITIES: [(&str, &str); 25] = [
     ("diag-xdp", "list XDP sockets (sock_diag)"),
     ("bound-tcp", "list TCP sockets that are bound but do not listen (Linux 6.8)"),
     ("bpf-listen", "be told who listens on TCP, as it happens (a program in the kernel)"),
+    ("bpf-bind", "be told who binds UDP, as it happens (programs in the kernel)"),
     ("interfaces", "read interfaces, addresses and routes (rtnetlink)"),
     ("nftables", "ask whether nftables rules exist (nfnetlink)"),
     ("legacy-iptables", "ask whether legacy iptables rules exist"),

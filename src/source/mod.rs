@@ -25,6 +25,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use answer::{FileStat, Listing, NetnsPlace, SocketAnswer};
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub(crate) use imp::give_back_memory;
 pub use netlink::NetlinkError;
 pub use process::{LinkBuffer, ProcessDir};
 pub use root::Root;

@@ -21,6 +21,7 @@ pub use diff::{Change, Kept, Ledger};
 pub use trigger::Files;
 
 use crate::collect::events::{Brief, Events, Seen};
+pub use crate::collect::events::{Hook, Without};
 use crate::finding::{ChangeKind, Report};
 use crate::firewall::generation::Generation;
 use crate::model::{
@@ -49,6 +50,8 @@ pub struct Options {
     /// Connections too, not only what can receive.
     pub connections: bool,
     pub all_namespaces: bool,
+    /// Hooks in the kernel that shall not be used.
+    pub without: Without,
     /// When to end; never by itself without.
     pub until: Option<Instant>,
 }
@@ -151,7 +154,7 @@ pub trait Desk {
 /// Those of the first scan, and of telling.
 pub fn run(desk: &mut dyn Desk, options: &Options) -> io::Result<Tally> {
     let mut events = Events::new(options.all_namespaces);
-    events.load();
+    events.load(options.without);
     let mut watch = Watch {
         options: *options,
         events,
@@ -348,7 +351,7 @@ impl Watch {
                 host: standing.host.clone(),
                 namespaces: vec![namespace],
                 sockets: vec![socket],
-                processes: owner.into_iter().map(|owner| *owner).collect(),
+                processes: owner.into_iter().map(Arc::unwrap_or_clone).collect(),
                 holders,
                 ..Snapshot::default()
             });

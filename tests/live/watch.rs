@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
@@ -16,7 +16,7 @@ use crate::lab::{self, Maker, Need, Netns, Outcome, Program, Stop, sockwarden, t
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn makers() -> Vec<Maker> {
-    vec![("watch-listen", listen), ("watch-brief", brief), ("watch-churn", churn)]
+    vec![("watch-listen", listen), ("watch-brief", brief), ("watch-bind", bind), ("watch-churn", churn)]
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -30,7 +30,18 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("watch::a_rule_that_goes_is_told_at_once", NFT, rule_removed),
         trial("watch::a_new_namespace_is_looked_into", ROOT, new_namespace),
         trial("watch::every_end_of_a_short_life_is_told", ROOT, short_lives),
-        trial("watch::a_listener_of_one_millisecond_is_told_with_its_owner", BPF, one_millisecond),
+        trial("watch::a_listener_of_one_millisecond_is_told_with_its_owner", BPF, || {
+            one_millisecond("watch-brief", "--netns current --every 1h proto:tcp", &whole)
+        }),
+        trial("watch::a_udp_bind_of_one_millisecond_is_told_with_its_owner", BPF, || {
+            one_millisecond("watch-bind", "--netns current --every 1h proto:udp", &whole)
+        }),
+        trial("watch::a_refused_hook_is_replaced_by_the_next_best", BPF, || {
+            let words = "--netns current --every 1h --without-hook tp_btf/inet_sock_set_state proto:tcp";
+            one_millisecond("watch-brief", words, &|_, _, _| Ok(()))
+        }),
+        trial("watch::a_plain_hook_knows_a_listener_that_stays", BPF, plain),
+        trial("watch::programs_of_ours_deny_nobody_and_say_which_they_are", BPF, harmless),
         trial_alone("watch::what_a_flood_loses_is_counted_and_everything_is_read_anew", BPF, lost),
         trial("watch::without_the_right_to_load_programs_it_looks_and_says_so", SETPRIV, refused),
         trial_alone("watch::a_flood_leaves_memory_flat", ROOT, flood),
@@ -51,6 +62,15 @@ fn brief(arguments: &[OsString]) -> io::Result<()> {
     let listener = TcpListener::bind(address)?;
     std::thread::sleep(Duration::from_millis(1));
     drop(listener);
+    Ok(())
+}
+
+/// Binds a datagram socket for a millisecond.
+fn bind(arguments: &[OsString]) -> io::Result<()> {
+    let address = arguments.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let socket = UdpSocket::bind(address)?;
+    std::thread::sleep(Duration::from_millis(1));
+    drop(socket);
     Ok(())
 }
 
@@ -266,21 +286,31 @@ fn short_lives() -> Outcome {
     if ports.len() == 200 { Ok(()) } else { Err(Stop::Fail(format!("{} of 200 were told", ports.len()))) }
 }
 
-/// 200 processes, each with an executable of its own, each with a listener of a millisecond: every one
-/// is told with pid, name and path.
-fn one_millisecond() -> Outcome {
+/// What is told of one process beyond who it is: the change, its executable, what it was asked to do.
+type Judge<'j> = &'j dyn Fn(&Value, &Path, &str) -> Outcome;
+
+fn whole(value: &Value, path: &Path, maker: &str) -> Outcome {
+    let owner = &value["socket"]["owners"][0];
+    expect(owner["exe"].as_str() == path.to_str(), "the executable", value)?;
+    expect(owner["cmdline"][2] == maker, "the arguments", value)
+}
+
+/// 200 processes, each with an executable of its own, each with a socket of a millisecond, on IPv4 and
+/// IPv6 in turn: every one is told with pid, name and all that the judge asks for.
+fn one_millisecond(maker: &str, words: &str, judge: Judge<'_>) -> Outcome {
     let (netns, dir) = (Netns::new()?, tempfile::tempdir()?);
     let first = dir.path().join("first");
     copy_of_ourselves(&first)?;
-    let watch = Watch::start(Some(&netns), "--netns current --every 1h proto:tcp")?;
+    let watch = Watch::start(Some(&netns), words)?;
     let mut expected = std::collections::BTreeMap::new();
     for port in 7001..=7200_u64 {
         let path = dir.path().join(format!("brief-{port}"));
         std::fs::hard_link(&first, &path)?;
+        let address = if port % 2 == 0 { "127.0.0.1" } else { "[::1]" };
         let mut command = netns.command(&path)?;
-        let mut child = command.args(["maker", "watch-brief", &format!("127.0.0.1:{port}")]).spawn()?;
+        let mut child = command.args(["maker", maker, &format!("{address}:{port}")]).spawn()?;
         let pid = child.id();
-        lab::ensure(child.wait()?.success(), || format!("the listener on {port} failed"))?;
+        lab::ensure(child.wait()?.success(), || format!("the socket on {port} failed"))?;
         expected.insert(port, (u64::from(pid), path));
     }
     let mut told = std::collections::BTreeMap::new();
@@ -293,13 +323,54 @@ fn one_millisecond() -> Outcome {
         let Some(value) = told.get(port) else { continue };
         let owner = &value["socket"]["owners"][0];
         expect(owner["pid"] == *pid, "the pid", value)?;
-        expect(owner["exe"].as_str() == path.to_str(), "the executable", value)?;
         let name = path.file_name().and_then(|name| name.to_str());
         expect(owner["name"].as_str() == name, "the name", value)?;
-        expect(owner["cmdline"][2] == "watch-brief", "the arguments", value)?;
+        judge(value, path, maker)?;
         right += 1;
     }
     lab::ensure(right == 200, || format!("{right} of 200 were told with their owner"))
+}
+
+/// A program without cookies: what it tells of and what looks and scans find is one socket, told once,
+/// and its end is heard.
+fn plain() -> Outcome {
+    let netns = Netns::new()?;
+    let words = "--netns current --every 1h --dwell 1s --without-hook tp_btf/inet_sock_set_state proto:tcp";
+    let watch = Watch::start(Some(&netns), words)?;
+    lab::ensure(watch.said.join("\n").contains("raw_tp/inet_sock_set_state"), || {
+        format!("it only said {:?}", watch.said)
+    })?;
+    let server = program(&netns, Path::new("/proc/self/exe"), "127.0.0.1:8080")?;
+    let told = watch.next("the listener", |value| port(value) == Some(8080))?;
+    expect(told["socket"]["owners"][0]["pid"] == server.pid(), "with its owner", &told)?;
+    std::thread::sleep(Duration::from_secs(2));
+    drop(server);
+    let told = watch.next("the end", |value| port(value) == Some(8080))?;
+    expect(told["change"] == "closed", "it is told once, and then its end", &told)
+}
+
+/// Every kind of bind still works while our programs are asked about each, and the watch names them.
+fn harmless() -> Outcome {
+    let netns = Netns::new()?;
+    let watch = Watch::start(Some(&netns), "--netns current --every 1h proto:udp")?;
+    let said = watch.said.join("\n");
+    for hook in ["tp_btf/inet_sock_set_state", "cgroup/post_bind4", "cgroup/post_bind6"] {
+        lab::ensure(said.contains(hook), || format!("{hook} is not named in {said:?}"))?;
+    }
+    netns.run(|| -> io::Result<()> {
+        let _kept = UdpSocket::bind("0.0.0.0:5353")?;
+        let refused = UdpSocket::bind("0.0.0.0:5353").map_err(|error| error.kind());
+        if refused.err() != Some(io::ErrorKind::AddrInUse) {
+            return Err(io::Error::other("a port was given twice"));
+        }
+        UdpSocket::bind("127.0.0.1:0")?;
+        UdpSocket::bind("[::1]:0")?;
+        TcpListener::bind("[::]:0")?;
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(())
+    })??;
+    let told = watch.next("the one that stayed", |value| port(value) == Some(5353))?;
+    expect(told["change"] == "opened" && told["seen_by"] == "event", "the kernel told of it", &told)
 }
 
 /// While the watch is stopped, more is opened than the kernel can keep for it. Afterwards the loss is

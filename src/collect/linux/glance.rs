@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 
-use super::bpf::record::{self, Event, What};
+use super::bpf::hooks::{Hook, Purpose, Without};
+use super::bpf::record::{self, Event, Memory, Told, What};
 use super::bpf::{self, Programs, Refusal};
 use super::netns::{self, Namespaces};
 use super::proc_net::{self, File, inode_of};
@@ -18,8 +20,8 @@ use crate::collect::events::{Brief, Seen};
 use crate::collect::gaps::Gaps;
 use crate::collect::table::Table;
 use crate::model::{
-    Endpoint, Holder, How, NamespaceId, OwnerGap, Process, ProcessId, Protocol, Snapshot, Socket, SocketType,
-    Span, State,
+    Endpoint, ExeState, Fact, Holder, How, NamespaceId, OwnerGap, Process, ProcessId, Protocol, Snapshot,
+    Socket, SocketType, Span, State,
 };
 use crate::source::{Heard, Source, Subscription};
 
@@ -49,7 +51,15 @@ type Key = (u64, u64, u64);
 #[derive(Debug)]
 struct Fresh {
     socket: Socket,
-    owner: Option<Box<Process>>,
+    owner: Option<Arc<Process>>,
+    /// Scans that did not show it.
+    unseen: u8,
+}
+
+impl Fresh {
+    fn new(socket: Socket, owner: Option<Arc<Process>>) -> Self {
+        Self { socket, owner, unseen: 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -73,6 +83,11 @@ pub(crate) struct Watcher {
     /// Something that a scan has seen is no more as it was.
     stale: bool,
     programs: Result<Programs, Refusal>,
+    memory: Memory,
+    /// Cookies by namespace and inode, where a program cannot tell them.
+    cookies: BTreeMap<(u64, u64), u64>,
+    /// Those from before the last scan: ends of them may be on their way.
+    earlier: BTreeMap<(u64, u64), u64>,
     /// Nanoseconds since the epoch.
     booted: i64,
     namespaces: BTreeSet<u64>,
@@ -93,6 +108,9 @@ impl Watcher {
             unscanned: BTreeMap::new(),
             stale: false,
             programs: Err(Refusal::NotLoaded),
+            memory: Memory::default(),
+            cookies: BTreeMap::new(),
+            earlier: BTreeMap::new(),
             booted: 0,
             namespaces: BTreeSet::new(),
             pids: Vec::new(),
@@ -101,9 +119,14 @@ impl Watcher {
         }
     }
 
-    pub(crate) fn load(&mut self, source: &Source) {
+    pub(crate) fn load(&mut self, source: &Source, without: Without) {
         self.booted = booted();
-        self.programs = bpf::load(source);
+        self.programs = bpf::load(source, without);
+    }
+
+    fn uses(&self, purpose: Purpose) -> bool {
+        let used = self.programs.as_ref().map_or(&[][..], Programs::used);
+        purpose.hooks().iter().any(|hook| used.contains(hook))
     }
 
     pub(crate) fn follow(&mut self, source: Source, snapshot: &Snapshot) -> io::Result<()> {
@@ -140,7 +163,7 @@ impl Watcher {
         // what was never bound has none.
         const REMOTE_PORT: u32 = 16 + 4 + 2;
         const LOCAL_PORT: u32 = 16 + 4;
-        let groups = if self.programs.is_ok() { DESTROY_UDP } else { DESTROY_GROUPS };
+        let groups = if self.uses(Purpose::Listen) { DESTROY_UDP } else { DESTROY_GROUPS };
         let heard = source
             .subscribe(inode, NETLINK_SOCK_DIAG, groups)
             .and_then(|ends| ends.only(REMOTE_PORT, LOCAL_PORT).map(|()| ends));
@@ -157,6 +180,10 @@ impl Watcher {
     /// it shows, its scan tells: it lived long enough.
     pub(crate) fn complete(&mut self, snapshot: &mut Snapshot) -> Seen {
         self.stale = false;
+        self.earlier = std::mem::take(&mut self.cookies);
+        for socket in &snapshot.sockets {
+            self.learn(netns_of(snapshot, socket), socket);
+        }
         let mut seen = self.hear();
         let (with_key, without): (Vec<_>, Vec<_>) =
             std::mem::take(&mut seen.brief).into_iter().partition(|brief| brief.socket.cookie != 0);
@@ -168,17 +195,37 @@ impl Watcher {
             let key = key(netns_of(snapshot, socket), socket);
             let ended = ended.remove(&key);
             self.stale |= ended.is_some();
-            if socket.holders.len > 0 || socket.cookie == 0 {
+            if socket.cookie == 0 {
                 continue;
             }
             let fresh = self.unscanned.get(&key).and_then(|fresh| fresh.owner.as_deref());
             if let Some(owner) = ended.as_ref().and_then(|brief| brief.owner.as_deref()).or(fresh) {
-                name_owner(snapshot, at, owner);
+                if socket.holders.len > 0 {
+                    describe_holder(snapshot, at, owner);
+                } else {
+                    name_owner(snapshot, at, owner);
+                }
             }
         }
+        self.forget(snapshot, &mut seen);
         seen.changed |= self.stale;
         seen.brief.extend(ended.into_values());
         seen
+    }
+
+    /// What programs have told of and two scans have not shown is gone, although nobody has said so:
+    /// in namespaces that nobody listens in, or because the word of it was lost.
+    fn forget(&mut self, snapshot: &Snapshot, seen: &mut Seen) {
+        const TWICE: u8 = 2;
+        let shown: BTreeSet<Key> =
+            snapshot.sockets.iter().map(|socket| key(netns_of(snapshot, socket), socket)).collect();
+        let gone = self.unscanned.extract_if(.., |key, fresh| {
+            fresh.unseen += u8::from(!shown.contains(key));
+            fresh.unseen >= TWICE
+        });
+        for (key, fresh) in gone.collect::<Vec<_>>() {
+            tell_brief(seen, key.0, fresh);
+        }
     }
 
     pub(crate) fn look(&mut self) -> Seen {
@@ -200,6 +247,9 @@ impl Watcher {
             now.extend(received.map(|socket| (key(place.inode, &socket), socket)));
         }
         let gone: Vec<Key> = self.last.iter().filter(|key| !now.contains_key(*key)).copied().collect();
+        for (key, socket) in &now {
+            self.learn(key.0, socket);
+        }
         for key in &gone {
             if let Some(fresh) = self.unscanned.remove(key) {
                 tell_brief(&mut seen, key.0, fresh);
@@ -210,7 +260,7 @@ impl Watcher {
         for (key, socket) in now.into_iter().filter(|(key, _)| !self.known.contains(key)) {
             // What a program told of it is more.
             if self.unscanned.len() < UNSCANNED {
-                self.unscanned.entry(key).or_insert(Fresh { socket, owner: None });
+                self.unscanned.entry(key).or_insert(Fresh::new(socket, None));
             }
         }
         seen.changed |= self.stale || self.last.difference(&self.known).next().is_some();
@@ -229,7 +279,7 @@ impl Watcher {
             if !self.end(&mut seen, &key)
                 && let Some(socket) = self.brief(netns, socket)
             {
-                tell_brief(&mut seen, netns, Fresh { socket, owner: None });
+                tell_brief(&mut seen, netns, Fresh::new(socket, None));
             }
         }
         seen.told = self.stale || fresh.iter().any(|key| self.unscanned.contains_key(key));
@@ -265,19 +315,26 @@ impl Watcher {
     /// What programs tell; returns what has begun to listen.
     fn openings(&mut self, seen: &mut Seen) -> Vec<Key> {
         let Ok(programs) = &mut self.programs else { return Vec::new() };
-        let (mut events, booted) = (Vec::new(), self.booted);
-        let lost = programs.drain(&mut |bytes| events.extend(record::decode(bytes, booted)));
+        let (mut events, booted, memory) = (Vec::new(), self.booted, &mut self.memory);
+        let lost = programs.drain(&mut |bytes| {
+            let Some(mut event) = record::decode(bytes, booted) else { return };
+            memory.complete(&mut event);
+            events.push(event);
+        });
         seen.lost += lost;
         let own = self.source.as_ref().and_then(Source::own_netns);
         let mut fresh = Vec::new();
-        for Event { what, netns, socket, owner } in events {
-            let key = key(netns, &socket);
+        for Event { what, netns, mut socket, owner, told } in events {
+            let key = self.named(self::key(netns, &socket));
+            socket.cookie = key.1;
             match what {
                 _ if !self.all_namespaces && own.is_some_and(|own| own != netns) => {}
-                What::Listens => {
+                What::Binds if !receives(&socket, self.ephemeral(netns)) => {}
+                What::Listens | What::Binds => {
                     self.stale |= self.known.contains(&key);
                     if self.unscanned.len() < UNSCANNED {
-                        self.unscanned.insert(key, Fresh { socket, owner });
+                        let owner = owner.map(|owner| self.described(owner, told));
+                        self.unscanned.insert(key, Fresh::new(socket, owner));
                         fresh.push(key);
                     } else {
                         seen.lost += 1;
@@ -285,12 +342,62 @@ impl Watcher {
                 }
                 What::Ends => {
                     if !self.end(seen, &key) && lost > 0 {
-                        tell_brief(seen, netns, Fresh { socket, owner: None });
+                        tell_brief(seen, netns, Fresh::new(socket, None));
                     }
                 }
             }
         }
         fresh
+    }
+
+    fn ephemeral(&self, netns: u64) -> (u16, u16) {
+        let place = self.places.iter().find(|place| place.inode == netns);
+        place.map_or(EPHEMERAL, |place| place.ephemeral)
+    }
+
+    /// What the program could not read of its process, if that still is there.
+    fn described(&self, mut owner: Arc<Process>, told: Told) -> Arc<Process> {
+        let Some(source) = self.source.as_ref().filter(|_| told == Told::Briefly) else { return owner };
+        let Ok(process) = source.process(owner.pid) else { return owner };
+        let (exe, arguments) = (process.read_link("exe"), process.read("cmdline"));
+        let stat = process.read("stat").ok().and_then(|text| proc_net::stat(&text));
+        let Some(stat) = stat.filter(|stat| stat.start_ticks == owner.start_ticks) else { return owner };
+        let known = Arc::make_mut(&mut owner);
+        known.ppid = stat.ppid;
+        // Of a name that says " (deleted)" nobody can tell whether that is part of it.
+        if let Some(exe) = exe.ok().filter(|exe| !exe.ends_with(b" (deleted)")) {
+            (known.exe, known.exe_state) = (Fact::Known(exe.into()), ExeState::Present);
+        }
+        if let Ok(arguments) = arguments {
+            known.cmdline = Fact::Known(record::arguments(&arguments));
+        }
+        owner
+    }
+
+    /// A program that has no cookies goes by inodes; looks and scans tell which cookie is whose.
+    fn named(&self, key: Key) -> Key {
+        match key {
+            (netns, 0, inode) => {
+                let cookie = self.cookies.get(&(netns, inode)).or_else(|| self.earlier.get(&(netns, inode)));
+                cookie.map_or(key, |cookie| (netns, *cookie, 0))
+            }
+            (_, _, _) => key,
+        }
+    }
+
+    fn learn(&mut self, netns: u64, socket: &Socket) {
+        if socket.cookie == 0 || socket.inode == 0 || !self.uses_plain() {
+            return;
+        }
+        self.cookies.insert((netns, socket.inode), socket.cookie);
+        if let Some(mut fresh) = self.unscanned.remove(&(netns, 0, socket.inode)) {
+            fresh.socket.cookie = socket.cookie;
+            self.unscanned.insert(key(netns, socket), fresh);
+        }
+    }
+
+    fn uses_plain(&self) -> bool {
+        self.programs.as_ref().is_ok_and(|programs| programs.used().contains(&Hook::TcpStatePlain))
     }
 
     /// Whether a socket that has ended was known to anybody.
@@ -338,10 +445,7 @@ impl Watcher {
 
     pub(crate) fn limits(&self) -> Vec<String> {
         let programs = match &self.programs {
-            Ok(_) => "a program in the kernel tells who listens on TCP; of other sockets, what lives \
-                      shorter than the time between two looks is seen without its holder, or not at \
-                      all (UNIX, packet and raw sockets)"
-                .to_owned(),
+            Ok(programs) => self.in_use(programs),
             Err(refusal) => {
                 let remedy = refusal.remedy().map_or_else(String::new, |remedy| format!("; {remedy}"));
                 format!(
@@ -351,12 +455,31 @@ impl Watcher {
                 )
             }
         };
+        let refused = self.programs.as_ref().map_or(&[][..], Programs::refused);
+        let refused = refused.iter().map(|each| format!("{} is not in use: {}", each.hook.name(), each.why));
         let deaf = self.deaf.as_ref().map(|why| {
             format!("the kernel does not tell of sockets that end ({why}): one that lives between two looks stays unseen")
         });
         let beyond = (self.unwatched > 0)
             .then(|| format!("{} network namespaces are only seen by the full scans", self.unwatched));
-        std::iter::once(programs).chain(deaf).chain(beyond).collect()
+        std::iter::once(programs).chain(refused).chain(deaf).chain(beyond).collect()
+    }
+
+    fn in_use(&self, programs: &Programs) -> String {
+        let hooks: Vec<&str> = programs.used().iter().map(|hook| hook.name()).collect();
+        let binds = self.uses(Purpose::Bind4) && self.uses(Purpose::Bind6);
+        let (told, briefly) = match (self.uses(Purpose::Listen), binds) {
+            (true, true) => {
+                ("who listens on TCP and who binds UDP", "UNIX, packet and raw sockets that live")
+            }
+            (true, false) => ("who listens on TCP", "other sockets that live"),
+            (false, _) => ("who binds UDP", "other sockets that live"),
+        };
+        let blind = if binds { "are not seen" } else { "are seen without their holder, or not at all" };
+        format!(
+            "programs in the kernel tell {told} ({}); {briefly} shorter than the time between two looks {blind}",
+            hooks.join(", "),
+        )
     }
 
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
@@ -382,6 +505,22 @@ fn name_owner(snapshot: &mut Snapshot, at: usize, owner: &Process) {
     snapshot.holders.push(Holder { process: ProcessId(index(process)), fd: -1, how: How::Event });
     let socket = &mut snapshot.sockets[at];
     (socket.holders, socket.owner_gap) = (Span { start, len: 1 }, None);
+}
+
+/// Puts down what could not be read any more of a holder that ended under our eyes.
+fn describe_holder(snapshot: &mut Snapshot, at: usize, owner: &Process) {
+    for holder in &snapshot.holders[snapshot.sockets[at].holders.range()] {
+        let process = &mut snapshot.processes[holder.process.0 as usize];
+        if (process.pid, process.start_ticks) == (owner.pid, owner.start_ticks) && process.exe.is_unknown() {
+            (process.exe, process.exe_state) = (owner.exe.clone(), owner.exe_state);
+            process.cmdline = owner.cmdline.clone();
+            for (fact, known) in [(&mut process.uid, &owner.uid), (&mut process.euid, &owner.euid)] {
+                if fact.is_unknown() {
+                    *fact = known.clone();
+                }
+            }
+        }
+    }
 }
 
 /// Nanoseconds since the epoch at which this machine was started.
@@ -459,8 +598,8 @@ fn brief(mut socket: Socket, ephemeral: (u16, u16)) -> Option<Socket> {
 /// Nobody will ever learn more of it. The same place, opened again and again by one program, is told
 /// once a time.
 fn tell_brief(seen: &mut Seen, netns: u64, fresh: Fresh) {
-    let Fresh { mut socket, owner } = fresh;
-    let who = |owner: &Option<Box<Process>>| owner.as_ref().map(|each| (each.pid, each.start_ticks));
+    let Fresh { mut socket, owner, .. } = fresh;
+    let who = |owner: &Option<Arc<Process>>| owner.as_ref().map(|each| (each.pid, each.start_ticks));
     let same = |brief: &Brief| {
         (brief.netns, &brief.socket.local) == (netns, &socket.local) && who(&brief.owner) == who(&owner)
     };
@@ -496,6 +635,26 @@ mod tests {
     }
 
     #[test]
+    fn a_holder_that_ended_while_it_was_looked_at_is_described_by_what_was_told() {
+        let mut sample = Sample::new();
+        let process = sample.process(7, "/usr/bin/brief");
+        let told = process.clone();
+        process.exe = Fact::Unknown;
+        sample.listener("127.0.0.1:80", crate::model::Reach::Host, &[7]);
+        let snapshot = &mut sample.snapshot;
+        let mut other = told.clone();
+        other.start_ticks += 1;
+        describe_holder(snapshot, 0, &other);
+        let holder = |snapshot: &Snapshot| {
+            let at = snapshot.holders[snapshot.sockets[0].holders.range()][0].process;
+            snapshot.process(at).exe.clone()
+        };
+        assert_eq!(holder(snapshot), Fact::Unknown, "another process under the same number");
+        describe_holder(snapshot, 0, &told);
+        assert_eq!(holder(snapshot), Fact::Known("/usr/bin/brief".into()));
+    }
+
+    #[test]
     fn what_was_bound_and_ended_is_told_and_a_refused_call_is_not() {
         let mut listener = udp("0.0.0.0:4444");
         listener.protocol = Protocol::Tcp;
@@ -503,7 +662,7 @@ mod tests {
         refused.remote = endpoint("127.0.0.1:1");
         assert!(brief(refused, EPHEMERAL).is_none());
         let mut seen = Seen::default();
-        let fresh = |socket| Fresh { socket, owner: None };
+        let fresh = |socket| Fresh::new(socket, None);
         tell_brief(&mut seen, 7, fresh(brief(listener, EPHEMERAL).unwrap()));
         let Brief { netns, socket, .. } = &seen.brief[0];
         assert_eq!((*netns, socket.state, socket.owner_gap), (7, State::Closed, Some(OwnerGap::Gone)));

@@ -4,13 +4,16 @@ pub(super) mod cross;
 mod ports;
 mod probe;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io;
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::{Found, State};
-use crate::collect::linux::{bpf, rights};
+use crate::collect::linux::bpf::hooks::{Hook, Purpose, Without};
+use crate::collect::linux::bpf::{self, Programs, Refusal};
+use crate::collect::linux::rights;
 use crate::model::counted;
 use crate::source::{NetlinkError, NetnsPlace, Source};
 
@@ -20,6 +23,7 @@ const SAMPLE: usize = 4_000;
 pub(super) struct Tries<'s> {
     source: &'s Source,
     pids: Vec<u32>,
+    programs: OnceCell<Result<Programs, Refusal>>,
 }
 
 /// How a try went for a number of processes or places.
@@ -81,7 +85,7 @@ impl<'s> Tries<'s> {
     pub(super) fn new(source: &'s Source) -> Self {
         let mut pids = source.pids().unwrap_or_default();
         pids.truncate(SAMPLE);
-        Self { source, pids }
+        Self { source, pids, programs: OnceCell::new() }
     }
 
     pub(super) fn run(&mut self, id: &str) -> Found {
@@ -104,7 +108,8 @@ impl<'s> Tries<'s> {
             }
             "netns-enter" => self.namespaces(),
             "bound-tcp" => self.bound(),
-            "bpf-listen" => self.program(),
+            "bpf-listen" => self.program(&[Purpose::Listen]),
+            "bpf-bind" => self.program(&[Purpose::Bind4, Purpose::Bind6]),
             "interfaces" => {
                 self.ask(0, &probe::links(), "who can reach a socket is told from its address alone")
             }
@@ -239,15 +244,32 @@ impl<'s> Tries<'s> {
     }
 
     /// Loaded, attached and taken away again.
-    fn program(&self) -> Found {
-        const COSTS: &str = "`watch` tells a listener that lives only for a moment without its holder";
-        let refusal = match bpf::load(self.source) {
-            Ok(_) => return works_with("the kernel takes tp_btf/inet_sock_set_state"),
-            Err(refusal) => refusal,
+    fn program(&self, purposes: &[Purpose]) -> Found {
+        const COSTS: &str = "`watch` tells a socket that lives only for a moment without its holder";
+        let absent = |refusal: &Refusal, said: String| {
+            let state = if refusal.is_for_rights() { State::Refused } else { State::Absent };
+            Found { state, detail: said, remedy: refusal.remedy().map(str::to_owned) }
         };
-        let state = if refusal.is_for_rights() { State::Refused } else { State::Absent };
-        let remedy = refusal.remedy().map(str::to_owned);
-        Found { state, detail: format!("{refusal}; {COSTS}"), remedy }
+        let programs = match self.programs.get_or_init(|| bpf::load(self.source, Without::default())) {
+            Ok(programs) => programs,
+            Err(refusal) => return absent(refusal, format!("{refusal}; {COSTS}")),
+        };
+        let ours = |hook: &Hook| purposes.iter().any(|purpose| purpose.hooks().contains(hook));
+        let used: Vec<&str> =
+            programs.used().iter().filter(|hook| ours(hook)).map(|hook| hook.name()).collect();
+        let refused: Vec<_> = programs.refused().iter().filter(|each| ours(&each.hook)).collect();
+        let why: Vec<String> =
+            refused.iter().map(|each| format!("{} is refused: {}", each.hook.name(), each.why)).collect();
+        let takes = format!("the kernel takes {}", used.join(", "));
+        match refused.first() {
+            None => works_with(takes),
+            Some(first) if used.is_empty() => absent(&first.why, format!("{}; {COSTS}", why.join("; "))),
+            Some(first) => Found {
+                state: State::Limited,
+                detail: format!("{takes}; {}", why.join("; ")),
+                remedy: first.why.remedy().map(str::to_owned),
+            },
+        }
     }
 
     fn legacy(&self) -> Found {

@@ -5,6 +5,8 @@
 mod ask;
 mod file;
 mod listing;
+#[cfg(feature = "bpf")]
+mod memory;
 mod mounts;
 mod process;
 mod root;
@@ -13,6 +15,8 @@ mod xtables;
 
 pub(crate) use ask::ask_socket;
 pub(crate) use listing::listing;
+#[cfg(feature = "bpf")]
+pub(crate) use memory::give_back_memory;
 pub(crate) use process::{Dir, LinkBuffer};
 pub(crate) use root::RootDir;
 pub(crate) use subscribe::Subscription;

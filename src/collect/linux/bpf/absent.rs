@@ -4,7 +4,8 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::Refusal;
+use super::hooks::{Hook, Without};
+use super::{Refusal, Refused};
 use crate::source::Source;
 
 /// There are none.
@@ -12,8 +13,16 @@ use crate::source::Source;
 pub(crate) enum Programs {}
 
 impl Programs {
-    pub(crate) fn load(_source: &Source) -> Result<Self, Refusal> {
+    pub(crate) fn load(_source: &Source, _without: Without) -> Result<Self, Refusal> {
         Err(Refusal::NotLoaded)
+    }
+
+    pub(crate) fn used(&self) -> &[Hook] {
+        match *self {}
+    }
+
+    pub(crate) fn refused(&self) -> &[Refused] {
+        match *self {}
     }
 
     pub(crate) fn drain(&mut self, _take: &mut dyn FnMut(&[u8])) -> u64 {

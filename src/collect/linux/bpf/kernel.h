@@ -6,6 +6,8 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define TCP_LISTEN 10
+#define IPPROTO_UDP 17
+#define IPPROTO_UDPLITE 136
 #define PF_KTHREAD 0x00200000
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

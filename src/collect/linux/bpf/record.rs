@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::collect::linux::wire::{u16_at, u32_at, u64_at};
 use crate::collect::table::of_the_kernel;
@@ -13,16 +16,21 @@ use crate::model::{
 
 const LISTENS: u16 = 1;
 const ENDS: u16 = 2;
+const BINDS: u16 = 3;
 const EXE_READ: u16 = 1;
 const EXE_UNLINKED: u16 = 2;
 const ARGS_READ: u16 = 4;
 const KERNEL: u16 = 8;
 const V6ONLY: u16 = 16;
+const AS_BEFORE: u16 = 32;
+const BRIEFLY: u16 = 64;
 
 const COMM: usize = 16;
 const PARENTS: usize = 8;
 /// `sizeof(struct record)`.
 const HEAD: usize = 280;
+/// Where `parent` stands in it.
+const PARENT: usize = 116;
 /// USER_HZ: what start times are counted in below /proc.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
@@ -31,8 +39,21 @@ const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 pub enum What {
     /// The socket can be called from now on.
     Listens,
+    /// A datagram socket has got its address.
+    Binds,
     /// A listener does so no more.
     Ends,
+}
+
+/// How much is told of the owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Told {
+    /// All that could be read.
+    Whole,
+    /// Parents, executable and arguments are those of its record before this one.
+    AsBefore,
+    /// Who it is, and no more.
+    Briefly,
 }
 
 /// One event, told in the context of the process that caused it.
@@ -42,24 +63,28 @@ pub struct Event {
     /// Inode of the network namespace; `socket.netns` says nothing.
     pub netns: u64,
     pub socket: crate::model::Socket,
-    /// Who listens, with what could be read of it; an end has none.
-    pub owner: Option<Box<Process>>,
+    /// Who did it, with what could be read of it; an end has none.
+    pub owner: Option<Arc<Process>>,
+    pub told: Told,
 }
 
 /// `None` for what no program of ours writes. `booted`: nanoseconds since the epoch.
 pub fn decode(record: &[u8], booted: i64) -> Option<Event> {
     let what = match u16_at(record, 68)? {
         LISTENS => What::Listens,
+        BINDS => What::Binds,
         ENDS => What::Ends,
         _ => return None,
     };
     let flags = u16_at(record, 76)?;
-    let protocol = match u16_at(record, 72)? {
-        6 => Protocol::Tcp,
-        33 => Protocol::Dccp,
-        132 => Protocol::Sctp,
-        262 => Protocol::Mptcp,
-        _ => return None,
+    let (protocol, kind) = match (what, u16_at(record, 72)?) {
+        (What::Listens | What::Ends, 6) => (Protocol::Tcp, SocketType::Stream),
+        (What::Listens | What::Ends, 33) => (Protocol::Dccp, SocketType::Stream),
+        (What::Listens | What::Ends, 132) => (Protocol::Sctp, SocketType::Stream),
+        (What::Listens | What::Ends, 262) => (Protocol::Mptcp, SocketType::Stream),
+        (What::Binds, 17) => (Protocol::Udp, SocketType::Dgram),
+        (What::Binds, 136) => (Protocol::UdpLite, SocketType::Dgram),
+        (What::Listens | What::Binds | What::Ends, _) => return None,
     };
     let address: [u8; 16] = record.get(84..100)?.try_into().ok()?;
     let address = match u16_at(record, 70)? {
@@ -68,7 +93,7 @@ pub fn decode(record: &[u8], booted: i64) -> Option<Event> {
         _ => return None,
     };
     let mut socket = Socket::blank(protocol, NamespaceId(0));
-    socket.kind = SocketType::Stream;
+    socket.kind = kind;
     socket.local = Endpoint::Inet(address, u16_at(record, 74)?);
     socket.v6only = address.is_ipv6().then_some(flags & V6ONLY != 0);
     (socket.cookie, socket.inode) = (u64_at(record, 0)?, u64_at(record, 8)?);
@@ -77,29 +102,103 @@ pub fn decode(record: &[u8], booted: i64) -> Option<Event> {
     socket.queues = (0, u32_at(record, 64)?);
     (socket.state, socket.role) = match what {
         What::Listens => (State::Listen, Role::Listener),
+        What::Binds => (State::Unconnected, Role::Receiver),
         What::Ends => (State::Closed, Role::Idle),
     };
+    let told = match (flags & AS_BEFORE != 0, flags & BRIEFLY != 0) {
+        (true, _) => Told::AsBefore,
+        (false, true) => Told::Briefly,
+        (false, false) => Told::Whole,
+    };
     let owner = match what {
-        What::Listens if flags & KERNEL != 0 => {
+        What::Listens | What::Binds if flags & KERNEL != 0 => {
             socket = of_the_kernel(socket);
             None
         }
-        What::Listens => Some(Box::new(owner(record, flags, booted)?)),
+        What::Listens | What::Binds => {
+            let mut owner = identity(record, booted)?;
+            if told == Told::Whole {
+                describe(&mut owner, record, flags)?;
+            }
+            Some(Arc::new(owner))
+        }
         What::Ends => None,
     };
-    Some(Event { what, netns: u32_at(record, 40)?.into(), socket, owner })
+    Some(Event { what, netns: u32_at(record, 40)?.into(), socket, owner, told })
 }
 
-fn owner(record: &[u8], flags: u16, booted: i64) -> Option<Process> {
+/// Processes that were told whole of late, for records that refer to them. Bounded in number and
+/// time.
+#[derive(Debug)]
+pub struct Memory {
+    young: BTreeMap<(u32, u64), Arc<Process>>,
+    old: BTreeMap<(u32, u64), Arc<Process>>,
+    since: Instant,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { young: BTreeMap::new(), old: BTreeMap::new(), since: Instant::now() }
+    }
+}
+
+impl Memory {
+    /// Each of both generations holds so many.
+    const MOST: usize = 1_024;
+    /// A record refers to one that is at most a second older (`HOLDS` of `events.bpf.c`).
+    const HOLDS: Duration = Duration::from_secs(3);
+
+    /// Puts down what the record leaves out. What is not remembered stays unknown, and is said to
+    /// be told briefly.
+    pub fn complete(&mut self, event: &mut Event) {
+        let Some(owner) = &mut event.owner else { return };
+        let key = (owner.pid, owner.start_ticks);
+        match event.told {
+            Told::Briefly => {}
+            Told::Whole => {
+                self.make_room();
+                self.young.insert(key, Arc::clone(owner));
+            }
+            Told::AsBefore => match self.young.get(&key).or_else(|| self.old.get(&key)) {
+                None => event.told = Told::Briefly,
+                Some(known) if known.name == owner.name && known.euid == owner.euid => {
+                    *owner = Arc::clone(known);
+                }
+                Some(known) => {
+                    let now = Arc::make_mut(owner);
+                    (now.ppid, now.parents) = (known.ppid, known.parents.clone());
+                    (now.exe, now.exe_state) = (known.exe.clone(), known.exe_state);
+                    now.cmdline = known.cmdline.clone();
+                }
+            },
+        }
+    }
+
+    fn make_room(&mut self) {
+        let now = Instant::now();
+        if self.young.len() >= Self::MOST || now - self.since >= Self::HOLDS {
+            self.old = std::mem::take(&mut self.young);
+            self.since = now;
+        }
+    }
+}
+
+/// Who it is and what it may.
+fn identity(record: &[u8], booted: i64) -> Option<Process> {
     let start = u64_at(record, 16)?;
-    let parents = parents(record)?;
-    let ppid = parents.first().map_or(0, |parent| parent.pid);
     let mut process =
-        Process::new(u32_at(record, 44)?, start / NANOSECONDS_PER_TICK, comm(record.get(100..)?)?, ppid);
+        Process::new(u32_at(record, 44)?, start / NANOSECONDS_PER_TICK, comm(record.get(100..)?)?, 0);
     process.start_time = Fact::Known(booted.saturating_add_unsigned(start));
     process.uid = Fact::Known(u32_at(record, 48)?);
     process.euid = Fact::Known(u32_at(record, 52)?);
     process.capabilities = Fact::Known(u64_at(record, 32)?);
+    Some(process)
+}
+
+/// Where it comes from and what it runs.
+fn describe(process: &mut Process, record: &[u8], flags: u16) -> Option<()> {
+    let parents = parents(record)?;
+    process.ppid = parents.first().map_or(0, |parent| parent.pid);
     // A longer chain was cut.
     if parents.len() < PARENTS || parents.last().is_some_and(|last| last.pid == 1) {
         process.parents = Fact::Known(parents);
@@ -117,12 +216,12 @@ fn owner(record: &[u8], flags: u16, booted: i64) -> Option<Process> {
     if flags & ARGS_READ != 0 {
         process.cmdline = Fact::Known(arguments(record.get(HEAD + exe..HEAD + exe + args)?));
     }
-    Some(process)
+    Some(())
 }
 
 fn parents(record: &[u8]) -> Option<Vec<Ancestor>> {
     let count = usize::from(u16_at(record, 78)?);
-    let each = record.get(116..276)?.chunks_exact(4 + COMM).take(count);
+    let each = record.get(PARENT..PARENT + PARENTS * (4 + COMM))?.chunks_exact(4 + COMM).take(count);
     each.map(|parent| Some(Ancestor { pid: u32_at(parent, 0)?, name: comm(parent.get(4..)?)? })).collect()
 }
 
@@ -142,7 +241,8 @@ fn path(names: &[u8]) -> Text {
     path.into()
 }
 
-fn arguments(bytes: &[u8]) -> Vec<Text> {
+/// As /proc/PID/cmdline has them, each with a NUL.
+pub(crate) fn arguments(bytes: &[u8]) -> Vec<Text> {
     if bytes.is_empty() {
         return Vec::new();
     }
@@ -189,8 +289,68 @@ mod tests {
         assert_eq!(owner.exe, Fact::Known("/usr/bin/nc".into()));
         assert_eq!(owner.exe_state, ExeState::Present);
         assert_eq!(owner.cmdline, Fact::Known(vec!["nc".into(), "-l".into(), "".into()]));
-        assert_eq!((owner.uid, owner.euid), (Fact::Known(1000), Fact::Known(1001)));
+        assert_eq!((&owner.uid, &owner.euid), (&Fact::Known(1000), &Fact::Known(1001)));
         assert_eq!(owner.parents.known().unwrap().len(), 2);
+    }
+
+    fn with(mut bytes: Vec<u8>, at: usize, number: u16) -> Vec<u8> {
+        bytes[at..at + 2].copy_from_slice(&number.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_bound_datagram_socket_is_told_like_a_listener() {
+        let event = decode(&with(with(listens(), 68, BINDS), 72, 17), 0).unwrap();
+        let socket = &event.socket;
+        assert_eq!(
+            (event.what, socket.protocol, socket.kind),
+            (What::Binds, Protocol::Udp, SocketType::Dgram)
+        );
+        assert_eq!((socket.state, socket.role), (State::Unconnected, Role::Receiver));
+        assert_eq!(event.owner.unwrap().pid, 42);
+        assert!(decode(&with(listens(), 68, BINDS), 0).is_none(), "TCP has no such event");
+        assert!(decode(&with(listens(), 72, 17), 0).is_none(), "UDP does not listen");
+    }
+
+    #[test]
+    fn what_a_record_leaves_out_is_that_of_the_one_before() {
+        let mut memory = Memory::default();
+        let short = with(listens()[..PARENT].to_vec(), 76, AS_BEFORE);
+        let mut unheard = decode(&short, 0).unwrap();
+        memory.complete(&mut unheard);
+        assert_eq!(unheard.told, Told::Briefly, "nothing is made up");
+        assert!(unheard.owner.unwrap().exe.is_unknown());
+        let mut whole = decode(&listens(), 0).unwrap();
+        memory.complete(&mut whole);
+        let mut again = decode(&short, 0).unwrap();
+        memory.complete(&mut again);
+        assert_eq!(again.owner, whole.owner);
+        // Another name and user by now, the same executable.
+        let mut renamed = short.clone();
+        renamed[52..56].copy_from_slice(&7_u32.to_ne_bytes());
+        renamed[100..103].copy_from_slice(b"xy\0");
+        let mut renamed = decode(&renamed, 0).unwrap();
+        memory.complete(&mut renamed);
+        let owner = renamed.owner.unwrap();
+        assert_eq!((owner.name.as_bytes(), &owner.euid), (b"xy".as_slice(), &Fact::Known(7)));
+        assert_eq!((&owner.exe, owner.ppid), (&whole.owner.unwrap().exe, 41));
+        // Another process under the same number is another process.
+        let mut other = short;
+        other[16..24].copy_from_slice(&9_990_000_000_u64.to_ne_bytes());
+        let mut other = decode(&other, 0).unwrap();
+        memory.complete(&mut other);
+        assert!(other.told == Told::Briefly && other.owner.unwrap().exe.is_unknown());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut memory = Memory::default();
+        for pid in 1..10_000_u32 {
+            let mut bytes = listens();
+            bytes[44..48].copy_from_slice(&pid.to_ne_bytes());
+            memory.complete(&mut decode(&bytes, 0).unwrap());
+        }
+        assert!(memory.young.len() + memory.old.len() <= 2 * Memory::MOST);
     }
 
     #[test]

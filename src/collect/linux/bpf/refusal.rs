@@ -10,6 +10,8 @@ use std::fmt;
 pub(crate) enum Refusal {
     /// Nobody has asked for them.
     NotLoaded,
+    /// Whoever runs us wants to do without.
+    Unwanted,
     /// Left out of this build.
     NotBuilt,
     /// Pids that programs see would mean other processes here.
@@ -26,6 +28,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLoaded => formatter.write_str("they are not loaded"),
+            Self::Unwanted => formatter.write_str("not wanted"),
             Self::NotBuilt => formatter.write_str("this build has none"),
             Self::Foreign => formatter.write_str("not every process of the machine is shown here"),
             Self::Types(why) => write!(formatter, "the kernel does not describe its types: {why}"),
@@ -40,7 +43,7 @@ impl Refusal {
     pub(crate) fn is_for_rights(&self) -> bool {
         match self {
             Self::Foreign | Self::Denied(_) => true,
-            Self::NotLoaded | Self::NotBuilt | Self::Types(_) | Self::Kernel(_) => false,
+            Self::NotLoaded | Self::Unwanted | Self::NotBuilt | Self::Types(_) | Self::Kernel(_) => false,
         }
     }
 
@@ -49,8 +52,8 @@ impl Refusal {
         match self {
             Self::NotBuilt => Some("cargo build --features bpf"),
             Self::Foreign => Some("run it on the host, or with --pid=host and a /proc without hidepid"),
-            Self::Denied(_) => Some("sudo sockwarden, or give it CAP_BPF and CAP_PERFMON"),
-            Self::NotLoaded | Self::Types(_) | Self::Kernel(_) => None,
+            Self::Denied(_) => Some("sudo sockwarden, or give it CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"),
+            Self::NotLoaded | Self::Unwanted | Self::Types(_) | Self::Kernel(_) => None,
         }
     }
 }
