@@ -80,6 +80,15 @@ impl Region {
         }
     }
 
+    /// Its blocks that meet another, whole, and those that do not.
+    pub(crate) fn parted(self, block: &Block) -> (Self, Self) {
+        if !self.0.iter().any(|each| each.meets(block)) {
+            return (Self::default(), self);
+        }
+        let (meeting, others) = self.0.into_iter().partition(|each| each.meets(block));
+        (Self(meeting), Self(others))
+    }
+
     pub(crate) fn and(&self, block: &Block) -> Self {
         Self(self.0.iter().filter_map(|each| each.and(block)).collect())
     }

@@ -206,7 +206,7 @@ impl Walk<'_> {
     }
 
     /// Whether ports of the packet are in a list.
-    fn in_ports(&self, list: &[(u16, u16)], source: bool, destination: bool) -> Condition {
+    pub(super) fn in_ports(&self, list: &[(u16, u16)], source: bool, destination: bool) -> Condition {
         let list = Ranges::new(list.iter().map(|(first, last)| ((*first).into(), (*last).into())).collect());
         let ours = match self.reply() {
             true => source,

@@ -49,7 +49,7 @@ impl<'a> Walk<'a> {
         (hit, rest)
     }
 
-    fn plain(&self, set: &Set, key: &[Byte]) -> Option<Condition> {
+    pub(super) fn plain(&self, set: &Set, key: &[Byte]) -> Option<Condition> {
         let Some(Byte::Part(side, 0, 0xff)) = key.first().copied() else { return None };
         let whole = (0_u8..).zip(key).all(|(index, byte)| *byte == Byte::Part(side, index, 0xff));
         let width = self.width(side);

@@ -4,6 +4,7 @@
 
 mod arithmetic;
 mod client;
+mod concern;
 mod condition;
 mod frame;
 mod hooks;
@@ -17,6 +18,7 @@ mod translate;
 use std::rc::Rc;
 
 use self::client::Asked;
+use self::concern::Concern;
 use self::condition::{Condition, split};
 use self::record::At;
 pub(crate) use self::record::{Decider, Decision, Deed, reasons};
@@ -169,6 +171,21 @@ impl<'a> Walk<'a> {
                 self.at = At { chain: name, handle: Some(rule.handle), ..self.at };
                 self.state = state;
                 self.asked = self.asked_of_caller(table, &rule.steps);
+                let here = match self.concern(table, &rule.steps, &self.asked) {
+                    Concern::Anybody => here,
+                    Concern::Nobody => {
+                        fate.rest.add(&self.state, here);
+                        continue;
+                    }
+                    Concern::These(block) => {
+                        let (here, others) = here.parted(&block);
+                        fate.rest.add(&self.state, others);
+                        if here.is_empty() {
+                            continue;
+                        }
+                        here
+                    }
+                };
                 // What a rule for unusual packets drops says nothing of the ordinary ones.
                 let unusual = self.asked.unusual || rule.steps.contains(&Step::Unusual);
                 let spared = unusual.then(|| (fate.dropped.clone(), self.decisions.len()));
