@@ -4,6 +4,7 @@
 use super::evaluate::Now;
 use super::journey::{Arrival, Judged};
 use super::place::{Gate, Place, Port, Side as GateSide};
+use super::policy::{Entry, Lookup};
 use super::region::{Block, Region, Side};
 use super::reverse::passing;
 use super::ways::{Bind, Bound, MOST_PIECES, Ports, Transport, Way, because, reach, senders};
@@ -134,13 +135,9 @@ fn outline(region: &Region) -> Region {
     Region(vec![sum])
 }
 
-/// With rules that choose between tables the way back is not known.
+/// Nobody can tell whether the socket takes anything of that family and gate.
 fn doubtful(door: &Door<'_>, target: &Target<'_>) -> bool {
-    let policy = door.place.policy || target.place.policy;
-    let stream = target.bind.transport == Transport::Stream;
-    let both = door.family == Family::V4 && target.bind.maybe_v4;
-    let reverse = passing(door.place, &door.place.gates[door.gate], door.family);
-    (policy && stream) || target.bind.maybe_device || both || reverse.is_some_and(|passing| passing.doubt)
+    target.bind.maybe_device || (door.family == Family::V4 && target.bind.maybe_v4)
 }
 
 /// A way that may be one.
@@ -215,6 +212,7 @@ fn delivered(destination: &Now, place: &Place, gate: &Gate, family: Family) -> S
         }
         Some(set) if set.minus(&place.local[family as usize]).is_empty() => Sure::Yes,
         Some(set) if set.meets(&place.local[family as usize]) => Sure::Maybe,
+        Some(set) if set.meets(&place.perhaps[family as usize]) => Sure::Maybe,
         Some(_) => Sure::No,
         None => Sure::Yes,
     }
@@ -253,9 +251,48 @@ fn unsure(door: &Door<'_>, arrival: &Arrival, target: &Target<'_>) -> Region {
         }
     };
     let mut found = Region::one([sources, family.all(), ports.clone()]);
-    found.add(Region::one([unanswered(arrival, target, family), family.all(), ports.clone()]));
+    for sources in [
+        unanswered(arrival, target, family),
+        astray(door, arrival, target),
+        passing(door.place, &door.place.gates[door.gate], family)
+            .map_or_else(Ranges::default, |passing| passing.may.minus(&passing.sure)),
+    ] {
+        found.add(Region::one([sources, family.all(), ports.clone()]));
+    }
+    found.add(Region::one([family.all(), target.place.perhaps[family as usize].clone(), ports.clone()]));
     let casts = many(door).minus(&cast(door, arrival, target));
     found.add(Region::one([family.all(), casts, ports]));
+    found
+}
+
+/// Senders whose answer may take another way than they came by, since rules choose between routing
+/// tables.
+fn astray(door: &Door<'_>, arrival: &Arrival, target: &Target<'_>) -> Ranges {
+    let (family, all) = (door.family, door.family.all());
+    let Some(gate) = target.place.gates.get(arrival.gate) else { return all };
+    if target.bind.transport != Transport::Stream {
+        return Ranges::default();
+    }
+    let [source, destination, _] = sides(arrival);
+    let own = Lookup { from: destination.as_ref(), ..Lookup::OWN };
+    let mut found = match gate.side {
+        GateSide::Loopback => Ranges::default(),
+        GateSide::Nobody | GateSide::Inside | GateSide::Overlay | GateSide::Outside => {
+            let sure = target.place.surely(family, gate, &own);
+            match source {
+                None => all.minus(&sure),
+                Some(set) if set.minus(&sure).is_empty() => Ranges::default(),
+                Some(_) => all.clone(),
+            }
+        }
+    };
+    let near = &door.place.gates[door.gate];
+    if door.netns != target.netns && near.side != GateSide::Loopback {
+        let left = arrival.left.and_then(|gate| door.place.gates.get(gate));
+        let entry = left.map_or(Entry::Untold, |gate| Entry::Gate(&gate.name));
+        let sure = door.place.surely(family, near, &Lookup { entry, ..Lookup::OWN });
+        found = found.union(&all.minus(&sure));
+    }
     found
 }
 
@@ -373,7 +410,7 @@ fn limited(door: &Door<'_>, arrival: &Arrival, target: &Target<'_>) -> Region {
         destinations = destinations.minus(&many(door));
     }
     if destination.is_none() {
-        destinations = destinations.and(&target.place.local[index]);
+        destinations = destinations.and(&target.place.local[index].union(&target.place.perhaps[index]));
         if let Some(Bound::One(address)) = bind.bound[index] {
             destinations = destinations.and(&family.one(address));
         }

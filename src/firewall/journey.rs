@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::evaluate::{Decision, Exit, Packet, Publication, Question, State, Station, Stream, Tracked, Walk};
 use super::place::{Gate, Place, Side as GateSide};
+use super::policy::{Choice, Entry, Lookup};
 use super::region::{Block, Region, Side};
 use super::reverse::{Passing, passing as passing_back};
 use super::ruleset::{Hook, Ruleset, TableFamily};
@@ -232,10 +233,14 @@ impl<'a> Journey<'a, '_> {
             match &state.now[Side::Destination as usize] {
                 None => {
                     // Rules and transparent sockets may take what is for others.
-                    let known = !place.policy && state.proxy.is_none();
-                    let here = to(self.question.family, self.taken(place));
+                    let known = !place.untold(self.question.family) && state.proxy.is_none();
+                    let sure = self.taken(place);
+                    let came = entry.map_or(Entry::Untold, |gate| Entry::Gate(&gate.name));
+                    let lookup = Lookup { entry: came, mark: state.mark, ..Lookup::OWN };
+                    let may = sure.union(&place.delivered(self.question.family, &lookup));
+                    let (sure, may) = (to(self.question.family, sure), to(self.question.family, may));
                     let (taken, passed) = match known {
-                        true => (region.and(&here), region.minus_block(&here)),
+                        true => (region.and(&may), region.minus_block(&sure)),
                         false => (region.clone(), region),
                     };
                     if hops.is_empty() {
@@ -246,7 +251,9 @@ impl<'a> Journey<'a, '_> {
                 Some(to) if to.minus(local).is_empty() => {
                     self.input(hops, netns, gate, false, &state, region)
                 }
-                Some(to) if !to.meets(local) => self.forward(hops, netns, Some(gate), &state, &region),
+                Some(to) if !to.meets(local) && !to.meets(&place.perhaps[self.question.family as usize]) => {
+                    self.forward(hops, netns, Some(gate), &state, &region);
+                }
                 Some(_) => {
                     self.forward(hops, netns, Some(gate), &state, &region);
                     self.input(hops, netns, gate, false, &state, region);
@@ -264,9 +271,8 @@ impl<'a> Journey<'a, '_> {
             Some(_) => Region::default(),
         };
         let sure = match &state.now[Side::Source as usize] {
-            _ if passing.doubt => Region::default(),
-            None => kept.clone(),
-            Some(set) if set.minus(&passing.may).is_empty() => kept.clone(),
+            None => kept.and(&from(family, passing.sure.clone())),
+            Some(set) if set.minus(&passing.sure).is_empty() => kept.clone(),
             Some(_) => Region::default(),
         };
         self.found.may_drop.add(region.minus(&sure));
@@ -353,13 +359,13 @@ impl<'a> Journey<'a, '_> {
         let classes = Classes::of(family);
         let local = &place.local[family as usize];
         let many = classes.multicast.union(&classes.broadcast).union(&place.broadcast[family as usize]);
-        let here = to(family, local.union(&many));
         let fresh = || Rc::new(State::new([None, None, None]));
-        let mut parts = vec![(self.exit(netns, gate), all.and(&here))];
+        let perhaps = to(family, local.union(&many).union(&place.perhaps[family as usize]));
+        let mut parts = vec![(self.exit(netns, gate), all.and(&perhaps))];
         let mut told = local.union(&many);
         for cable in self.world.cables(netns) {
             let Some(inner) = self.place(cable.netns) else { continue };
-            let behind = behind(place, inner, cable.gate, family).minus(&told);
+            let behind = behind(place, inner, cable.gate, &Lookup::OWN, family).0.minus(&told);
             told = told.union(&behind);
             parts.push((self.exit(netns, cable.gate), all.and(&to(family, behind))));
         }
@@ -373,9 +379,12 @@ impl<'a> Journey<'a, '_> {
             for (state, region) in passed.0 {
                 let state = self.published(netns, state, &region);
                 let loopback = matches!(exit, Exit::Gate(exit) if exit.side == GateSide::Loopback);
-                let (stays, goes) = match &state.now[Side::Destination as usize] {
-                    None => (loopback, !loopback),
-                    Some(to) => (to.meets(local), !to.minus(local).is_empty()),
+                let lookup = Lookup { mark: state.mark, ..Lookup::OWN };
+                let home = local.union(&place.delivered(family, &lookup));
+                let (stays, goes, region) = match &state.now[Side::Destination as usize] {
+                    None if loopback => (true, false, region.and(&to(family, home.union(&many)))),
+                    None => (false, true, region),
+                    Some(to) => (to.meets(&home), !to.minus(local).is_empty(), region),
                 };
                 if goes {
                     self.forward(&[], netns, None, &state, &region);
@@ -445,7 +454,10 @@ impl<'a> Journey<'a, '_> {
         let mut told = Ranges::default();
         for cable in self.world.cables(netns) {
             let Some(inner) = self.place(cable.netns) else { continue };
-            let reachable = behind(place, inner, cable.gate, family);
+            let came = entry.and_then(|gate| place.gates.get(gate));
+            let came = came.map_or(Entry::Own, |gate| Entry::Gate(&gate.name));
+            let lookup = Lookup { entry: came, mark: state.mark, ..Lookup::OWN };
+            let (reachable, sure) = behind(place, inner, cable.gate, &lookup, family);
             let part = match target {
                 None => region.and(&to(family, reachable.clone())),
                 Some(to) if to.meets(&reachable) => region.clone(),
@@ -460,10 +472,13 @@ impl<'a> Journey<'a, '_> {
                 continue;
             }
             // Which way it takes is not known for sure.
-            let unsure = place.policy || target.as_ref().is_some_and(|to| !to.minus(&reachable).is_empty());
-            if unsure || hops.len() >= MOST_HOPS {
-                self.found.may_drop.add(part.clone());
-            }
+            let unsure = match target {
+                _ if hops.len() >= MOST_HOPS => part.clone(),
+                None => part.clone().minus_block(&to(family, sure)),
+                Some(to) if to.minus(&sure).is_empty() => Region::default(),
+                Some(_) => part.clone(),
+            };
+            self.found.may_drop.add(unsure);
             if hops.len() >= MOST_HOPS {
                 self.found.lost = true;
                 return;
@@ -481,7 +496,10 @@ impl<'a> Journey<'a, '_> {
             && !to.minus(&told).is_empty()
         {
             let exits = place.gates.iter().filter(|gate| {
-                let routed = place.routed(family, gate.index);
+                let came = entry.and_then(|gate| place.gates.get(gate));
+                let came = came.map_or(Entry::Own, |gate| Entry::Gate(&gate.name));
+                let lookup = Lookup { entry: came, mark: state.mark, ..Lookup::OWN };
+                let routed = place.leaving(family, gate, &lookup);
                 to.minus(&told).minus(&routed).is_empty()
             });
             let exit = exits.map(Exit::Gate).next().unwrap_or(Exit::Untold);
@@ -576,6 +594,35 @@ impl<'a> Journey<'a, '_> {
         region: Region,
     ) -> Region {
         let Some(place) = self.place(hop.netns) else { return region };
+        let family = self.question.family;
+        let asked = place.rules.as_ref().is_some_and(|rules| rules.asks_exit);
+        match (&hop.state.now[Side::Destination as usize], &place.choice[family as usize]) {
+            // The address that answers decides which rules are for the answer.
+            (None, Choice::Rules(policy)) if asked => {
+                let mut left = Region::default();
+                let mut rest = region;
+                for part in policy.parts(&place.local[family as usize]) {
+                    let block = to(family, part.clone());
+                    left.add(self.by_exits(hop, (entry, Some(&part)), hooks, &state, rest.and(&block)));
+                    rest = rest.minus_block(&block);
+                }
+                left.add(self.by_exits(hop, (entry, None), hooks, &state, rest));
+                left
+            }
+            (answering, _) => self.by_exits(hop, (entry, answering.as_ref()), hooks, &state, region),
+        }
+    }
+
+    /// The same for answers that come in by some gate, or none, from some addresses.
+    fn by_exits(
+        &mut self,
+        hop: &Hop,
+        (entry, answering): (Option<&'a Gate>, Option<&Ranges>),
+        hooks: &[Hook],
+        state: &Rc<State>,
+        region: Region,
+    ) -> Region {
+        let Some(place) = self.place(hop.netns) else { return region };
         let packet = Packet::Answer;
         let mut left = Region::default();
         let mut rest = region;
@@ -589,8 +636,10 @@ impl<'a> Journey<'a, '_> {
             parts.push((self.exit(hop.netns, gate), rest.and(&near)));
             rest = rest.minus_block(&near);
         }
-        for gate in place.gates.iter().filter(|_| asked && !place.policy) {
-            let routed = place.routed(self.question.family, gate.index);
+        for gate in place.gates.iter().filter(|_| asked) {
+            let by = entry.map_or(Entry::Own, |gate| Entry::Gate(&gate.name));
+            let lookup = Lookup { from: answering, entry: by, ..Lookup::OWN };
+            let routed = place.leaving(self.question.family, gate, &lookup);
             match to_whom {
                 None => {
                     let block = from(self.question.family, routed);
@@ -605,7 +654,7 @@ impl<'a> Journey<'a, '_> {
         }
         parts.push((Exit::Untold, rest));
         for (exit, region) in parts {
-            let mut stream = Stream::one(Rc::clone(&state), region);
+            let mut stream = Stream::one(Rc::clone(state), region);
             for hook in hooks {
                 let entry = entry.filter(|_| *hook == Hook::Forward);
                 stream =
@@ -660,14 +709,27 @@ fn from(family: Family, sources: Ranges) -> Block {
     Block([sources, family.all(), Ranges::new(vec![(0, u16::MAX.into())])])
 }
 
-/// The addresses of `inner` that `place` sends out by a gate of its own.
-fn behind(place: &Place, inner: &Place, gate: usize, family: Family) -> Ranges {
+/// The addresses of `inner` that `place` sends out by a gate of its own: those that may be, and those
+/// that surely are.
+fn behind(
+    place: &Place,
+    inner: &Place,
+    gate: usize,
+    lookup: &Lookup<'_>,
+    family: Family,
+) -> (Ranges, Ranges) {
     let classes = Classes::of(family);
     let theirs = inner.local[family as usize].minus(&classes.loopback).minus(&classes.link);
     let theirs = theirs.minus(&classes.multicast).minus(&place.local[family as usize]);
     match place.gates.get(gate) {
-        Some(_) if place.policy => theirs,
-        Some(gate) => theirs.and(&place.routed(family, gate.index)),
-        None => Ranges::default(),
+        Some(gate) if place.chooses(family) => {
+            let sure = theirs.and(&place.surely(family, gate, lookup));
+            (theirs, sure)
+        }
+        Some(gate) => {
+            let routed = theirs.and(&place.routed(family, gate.index));
+            (routed.clone(), routed)
+        }
+        None => (Ranges::default(), Ranges::default()),
     }
 }

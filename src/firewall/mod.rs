@@ -11,6 +11,7 @@ mod inquiry;
 mod journey;
 mod netlink;
 mod place;
+mod policy;
 mod publish;
 mod quote;
 mod read;

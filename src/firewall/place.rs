@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::classes::Classes;
+use super::policy::{Choice, Entry, Lookup};
 use super::ranges::{Family, Ranges, number};
 use super::read::decode;
 use super::reverse::Reverse;
@@ -84,7 +85,10 @@ pub(crate) struct Place {
     pub(crate) broadcast: [Ranges; 2],
     pub(crate) owned_broadcast: [Vec<(Ranges, u32)>; 2],
     pub(crate) answerable: [Ranges; 2],
-    pub(crate) policy: bool,
+    /// Per family: how one of several routing tables is chosen.
+    pub(crate) choice: [Choice; 2],
+    /// Per family: what some table that a rule may choose delivers here.
+    pub(crate) perhaps: [Ranges; 2],
     /// What a packet filter makes of every path, where its rules are not known.
     pub(crate) verdict: Verdict,
     /// The rules, where all there are could be read.
@@ -114,6 +118,57 @@ impl Place {
     /// Whether rules here can change where a packet goes.
     pub(crate) fn steers(&self) -> bool {
         self.rules.as_ref().is_some_and(|rules| rules.steers)
+    }
+
+    /// Whether rules choose between routing tables.
+    pub(crate) fn chooses(&self, family: Family) -> bool {
+        !matches!(self.choice[family as usize], Choice::Fresh)
+    }
+
+    /// Whether nobody can tell how a routing table is chosen.
+    pub(crate) fn untold(&self, family: Family) -> bool {
+        matches!(self.choice[family as usize], Choice::Untold)
+    }
+
+    /// Destinations that surely leave by a gate, where rules choose between tables; those of one link
+    /// are looked up on its interface alone. Where no rules choose, all are.
+    pub(crate) fn surely(&self, family: Family, gate: &Gate, lookup: &Lookup<'_>) -> Ranges {
+        let policy = match &self.choice[family as usize] {
+            Choice::Fresh => return family.all(),
+            Choice::Untold => return Ranges::default(),
+            Choice::Rules(policy) => policy,
+        };
+        let by = |lookup: &Lookup<'_>| policy.ways(lookup).by(gate.index);
+        let plain = by(lookup);
+        let link = &Classes::of(family).link;
+        match family {
+            Family::V4 => plain,
+            Family::V6 => {
+                let bound = by(&Lookup { exit: Some(gate.index), ..*lookup });
+                plain.minus(link).union(&bound.and(link))
+            }
+        }
+    }
+
+    /// What may be delivered here beyond what always is.
+    pub(crate) fn delivered(&self, family: Family, lookup: &Lookup<'_>) -> Ranges {
+        let Choice::Rules(policy) = &self.choice[family as usize] else {
+            return self.perhaps[family as usize].clone();
+        };
+        policy.ways(lookup).here().and(&self.perhaps[family as usize])
+    }
+
+    /// Senders that some answer may find a way to.
+    pub(crate) fn answers(&self, family: Family, lookup: &Lookup<'_>) -> Ranges {
+        match &self.choice[family as usize] {
+            Choice::Rules(policy) => policy.ways(lookup).perhaps(),
+            Choice::Fresh | Choice::Untold => family.all(),
+        }
+    }
+
+    /// Destinations that leave by a gate, as far as that is known.
+    pub(crate) fn leaving(&self, family: Family, gate: &Gate, lookup: &Lookup<'_>) -> Ranges {
+        if self.chooses(family) { self.surely(family, gate, lookup) } else { self.routed(family, gate.index) }
     }
 
     /// Nothing is known of where anything leaves.
@@ -151,8 +206,24 @@ impl Place {
         };
         let (owned, owned_broadcast) = (by_owner(&local), by_owner(&broadcast));
         let rules = rules(namespace);
+        let choice = Family::BOTH.map(|family| Choice::of(routes, family));
         let filtered = namespace.filter != FilterState::None && rules.is_none();
         let (local, broadcast) = (pick(&local), pick(&broadcast));
+        // Only a packet filter marks what comes in.
+        let mark = (namespace.filter == FilterState::None).then_some(0);
+        let perhaps = Family::BOTH.map(|family| {
+            let here = match &choice[family as usize] {
+                Choice::Fresh => return Ranges::default(),
+                Choice::Rules(policy) => {
+                    policy.ways(&Lookup { entry: Entry::Untold, mark, ..Lookup::OWN }).here()
+                }
+                Choice::Untold => routes.map_or_else(Ranges::default, |all| family.pick(&all.elsewhere)),
+            };
+            let classes = Classes::of(family);
+            let many = [&classes.multicast, &classes.broadcast, &classes.unspecified];
+            let known = [&local[family as usize], &broadcast[family as usize], &classes.loopback];
+            many.into_iter().chain(known).fold(here, |left, set| left.minus(set))
+        });
         let guess = upstream.unwrap_or_else(|| guess(interfaces, host));
         let doubt = namespace.inode != 0; // only Linux has the setting, and there a namespace has an inode
         // What no interface has of its own: an older snapshot tells whether any has it.
@@ -171,14 +242,18 @@ impl Place {
             gates: interfaces.iter().filter_map(gate).collect(),
             known: interfaces.iter().map(|each| each.index).collect(),
             ports: interfaces.iter().filter_map(port).collect(),
-            routes: Family::BOTH.map(|family| routed(routes.map(|routes| &routes.out[..]), family)),
+            routes: Family::BOTH.map(|family| match &choice[family as usize] {
+                Choice::Rules(policy) => policy.ways(&Lookup::OWN).leaving(),
+                Choice::Fresh | Choice::Untold => routed(routes.map(|routes| &routes.out[..]), family),
+            }),
             through: Family::BOTH.map(|family| routed(routes.map(|routes| &routes.through[..]), family)),
             broadcast: [broadcast[0].minus(&local[0]), broadcast[1].minus(&local[1])],
+            perhaps,
             local,
             owned,
             owned_broadcast,
             answerable,
-            policy: routes.is_some_and(|routes| routes.policy),
+            choice,
             rules,
             verdict: if filtered { Verdict::Unknown } else { Verdict::Accept },
             translates: filtered && namespace.translates != Some(false),

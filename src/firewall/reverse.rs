@@ -3,6 +3,7 @@
 //! (`__fib_validate_source`).
 
 use super::place::{Gate, Place, Side};
+use super::policy::{Choice, Entry, Lookup};
 use super::ranges::{Family, Ranges};
 
 /// How strict it is.
@@ -25,12 +26,12 @@ impl Reverse {
     }
 }
 
-/// Who may be let in by a gate, and whether that is all that can be said of it: which table of
-/// several a rule chooses, and which of several interfaces a route takes, is not known.
+/// Who may be let in by a gate, and who surely is: which of several interfaces a route takes is not
+/// known, nor always which table of several a rule chooses.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Passing {
     pub(crate) may: Ranges,
-    pub(crate) doubt: bool,
+    pub(crate) sure: Ranges,
 }
 
 /// `None` where nobody is turned away.
@@ -40,16 +41,28 @@ pub(crate) fn passing(place: &Place, gate: &Gate, family: Family) -> Option<Pass
         return None;
     }
     // A master that is none of ours may be a VRF, which has a table of its own.
-    if place.policy || gate.master.is_some() {
-        return Some(Passing { may: family.all(), doubt: true });
+    if place.untold(family) || gate.master.is_some() {
+        return Some(Passing { may: family.all(), sure: Ranges::default() });
     }
     let (routed, shared) = match gate.reverse {
         Reverse::Loose => (place.answerable[index].clone(), Ranges::default()),
         Reverse::Strict | Reverse::Off => (place.routed(family, gate.index), place.routed(family, 0)),
     };
     if place.is_unrouted(family) {
-        return Some(Passing { may: family.all(), doubt: true });
+        return Some(Passing { may: family.all(), sure: Ranges::default() });
     }
-    let may = routed.union(&shared).minus(&place.broadcast[index]).minus(&place.local[index]);
-    Some(Passing { may, doubt: !shared.is_empty() })
+    let strangers = |set: Ranges| set.minus(&place.broadcast[index]).minus(&place.local[index]);
+    if place.chooses(family) {
+        // What surely leaves by others; the rest may be anything.
+        let Choice::Rules(policy) = &place.choice[index] else { return None };
+        let ways = policy.ways(&Lookup { entry: Entry::Untold, ..Lookup::OWN });
+        let (may, sure) = match gate.reverse {
+            Reverse::Loose => (ways.perhaps(), ways.surely()),
+            Reverse::Strict | Reverse::Off => (ways.perhaps_by(gate.index), ways.by(gate.index)),
+        };
+        return Some(Passing { may: strangers(may), sure: strangers(sure) });
+    }
+    let may = strangers(routed.union(&shared));
+    let sure = if shared.is_empty() { may.clone() } else { Ranges::default() };
+    Some(Passing { may, sure })
 }

@@ -9,6 +9,7 @@ use super::classes::Classes;
 use super::evaluate::{Decider, reasons};
 use super::journey::Judged;
 use super::place::{Gate, Place, Side, of_interface};
+use super::policy::{Choice, Lookup};
 use super::ranges::{Family, Ranges};
 use super::region::Block;
 use super::reverse::passing;
@@ -146,6 +147,11 @@ impl Walk<'_> {
     /// interface takes what is sent to that interface's own addresses.
     fn loopback(&mut self, here: bool) {
         let own = self.own().clone();
+        // A rule may choose a table that delivers more here.
+        if here {
+            let perhaps = self.taken(&self.place.perhaps[self.family as usize]);
+            self.push(perhaps, Ports::Own, own.clone(), Verdict::Unknown);
+        }
         match (self.bind.device, self.family) {
             (0, Family::V4) => self.local(&own, &own),
             (0, Family::V6) => self.scoped(),
@@ -232,15 +238,33 @@ impl Walk<'_> {
         senders(self.place, self.gate, self.bind.transport, self.family)
     }
 
-    /// With rules that choose between tables the way back is not known.
-    fn verdict(&self) -> Verdict {
-        let doubt = self.place.policy && self.bind.transport == Transport::Stream;
-        if doubt { Verdict::Unknown } else { self.place.verdict }
+    /// With rules that choose between tables only some are surely answered by the interface that
+    /// they came in by.
+    fn unicast(&mut self) {
+        let (taken, senders) = (self.taken(&self.addressable()), self.senders());
+        let answered = self.bind.transport == Transport::Stream;
+        for part in self.parts(&taken).into_iter().filter(|_| answered) {
+            let exit = (self.bind.device != 0).then_some(self.bind.device);
+            let lookup = Lookup { from: Some(&part), exit, ..Lookup::OWN };
+            let sure = senders.and(&self.place.surely(self.family, self.gate, &lookup));
+            let senders = senders.and(&self.place.answers(self.family, &lookup));
+            self.push(part.clone(), Ports::Own, senders.minus(&sure), Verdict::Unknown);
+            self.push(part, Ports::Own, sure, self.place.verdict);
+        }
+        if !answered {
+            self.push(taken, Ports::Own, senders.clone(), self.place.verdict);
+        }
+        // A rule may choose a table that delivers more here.
+        let perhaps = self.taken(&self.place.perhaps[self.family as usize]);
+        self.push(perhaps, Ports::Own, senders, Verdict::Unknown);
     }
 
-    fn unicast(&mut self) {
-        let taken = self.taken(&self.addressable());
-        self.push(taken, Ports::Own, self.senders(), self.verdict());
+    /// Destinations whose answers the same rules are for.
+    fn parts(&self, destinations: &Ranges) -> Vec<Ranges> {
+        match &self.place.choice[self.family as usize] {
+            Choice::Rules(policy) => policy.parts(destinations),
+            Choice::Fresh | Choice::Untold => vec![destinations.clone()],
+        }
     }
 
     /// 127.0.0.0/8 from a network: only where the interface allows it. An answer must leave by one
@@ -257,7 +281,7 @@ impl Walk<'_> {
             (Some(false) | None, _) => Ranges::default(),
         };
         self.push(taken.clone(), Ports::Own, senders.minus(&sure), Verdict::Unknown);
-        self.push(taken, Ports::Own, sure, self.verdict());
+        self.push(taken, Ports::Own, sure, self.place.verdict);
     }
 
     /// Own addresses that can be the sender of what this gate sends and gets back itself
@@ -348,13 +372,23 @@ impl Walk<'_> {
             return;
         }
         let maybe_v4 = self.family == Family::V4 && self.bind.maybe_v4;
-        let untold = passing(self.place, self.gate, self.family).is_some_and(|passing| passing.doubt);
-        let doubt = self.bind.maybe_device || maybe_v4 || untold;
-        let reach = reach(self.place, self.gate, self.family, &destinations, &ports, &sources);
+        let doubt = self.bind.maybe_device || maybe_v4;
         let verdict = if doubt { Verdict::Unknown } else { verdict };
-        let (gate, family) = (self.index, self.family);
-        let because = Vec::new();
-        self.found.push(Way { gate, family, destinations, ports, sources, verdict, reach, because });
+        let untold = match passing(self.place, self.gate, self.family) {
+            Some(passing) => sources.and(&passing.may).minus(&passing.sure),
+            None => Ranges::default(),
+        };
+        let told = sources.minus(&untold);
+        for (sources, verdict) in [(told, verdict), (untold, Verdict::Unknown)] {
+            if sources.is_empty() {
+                continue;
+            }
+            let reach = reach(self.place, self.gate, self.family, &destinations, &ports, &sources);
+            let (gate, family) = (self.index, self.family);
+            let (destinations, ports) = (destinations.clone(), ports.clone());
+            let because = Vec::new();
+            self.found.push(Way { gate, family, destinations, ports, sources, verdict, reach, because });
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::socket::named;
-use super::{AddrRange, Evidence, Fact, Text};
+use super::{AddrRange, Evidence, Fact, RouteRule, TableRoute, Text};
 
 /// Index into `Snapshot::namespaces`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -77,6 +77,15 @@ pub struct Routes {
     /// Rules beyond those of a fresh namespace choose between tables (ip-rule(8)), so
     /// `answerable` is the most there can be.
     pub policy: bool,
+    /// Destinations that are delivered here by tables which only a rule leads to.
+    #[serde(default)]
+    pub elsewhere: Vec<AddrRange>,
+    /// With `policy`: those rules, of each family in the order in which they are asked, and the routes
+    /// of every table of the families that choose. None of a family whose routes are too many.
+    #[serde(default)]
+    pub rules: Vec<RouteRule>,
+    #[serde(default)]
+    pub tables: Vec<TableRoute>,
 }
 
 /// The answers of nfnetlink to dumps of one and the same generation of the ruleset, byte for byte.

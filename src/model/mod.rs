@@ -13,6 +13,7 @@ mod problem;
 mod process;
 mod published;
 pub(crate) mod ranges;
+mod routing;
 #[doc(hidden)]
 pub mod sample;
 mod snapshot;
@@ -30,6 +31,7 @@ pub use inquiry::{Answer, Asked, Asking, Closer, Closing, Inquiry, Refusal};
 pub use problem::Problem;
 pub use process::{Ancestor, ExeState, Holder, How, Process, ProcessId, Stdio};
 pub use published::{Published, PublishedTarget};
+pub use routing::{RouteKind, RouteRule, RuleAction, TableRoute};
 pub use snapshot::{Gap, GapId, Observation, Owner, Snapshot, Wants};
 pub use socket::{
     Activation, Endpoint, OwnerGap, Protocol, Role, Socket, SocketIndex, SocketType, Span, State,

@@ -4,6 +4,7 @@
 mod filter;
 mod legacy;
 mod routes;
+mod rules;
 
 use self::filter::{front_ends, tables, traffic_control, translates, xdp};
 use super::netlink::{dump_request, request};
@@ -211,9 +212,11 @@ fn ask_routes(source: &Source, netns: u64) -> Fact<Routes> {
     let all = || -> Result<Routes, NetlinkError> {
         let v4 = ask("routes-v4", routes::GET_ROUTE, Family::V4)?;
         let v6 = ask("routes-v6", routes::GET_ROUTE, Family::V6)?;
-        let policy = routes::chooses(&ask("rules-v4", routes::GET_RULE, Family::V4)?, Family::V4)
-            || routes::chooses(&ask("rules-v6", routes::GET_RULE, Family::V6)?, Family::V6);
-        Ok(routes::routes([&v4, &v6], policy))
+        let rules = [
+            rules::rules(&ask("rules-v4", rules::GET_RULE, Family::V4)?, Family::V4),
+            rules::rules(&ask("rules-v6", rules::GET_RULE, Family::V6)?, Family::V6),
+        ];
+        Ok(routes::routes([&v4, &v6], rules))
     };
     all().map_or(Fact::Unknown, Fact::Known)
 }

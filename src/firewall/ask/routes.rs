@@ -1,17 +1,16 @@
 //! What the routing tables say: which destinations are ours, which senders can be answered
-//! (`<linux/rtnetlink.h>`, `<linux/fib_rules.h>`). Pure.
+//! (`<linux/rtnetlink.h>`). Pure.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::firewall::netlink::{attribute, messages, native_u32};
+use crate::firewall::policy::{DEFAULT, LOCAL, MAIN, choose};
 use crate::firewall::ranges::{Family, Ranges, number};
-use crate::model::{AddrRange, Routes};
+use crate::model::{AddrRange, RouteKind, RouteRule, Routes, TableRoute};
 
 pub(super) const GET_ROUTE: u16 = 26;
-pub(super) const GET_RULE: u16 = 34;
 const NEW_ROUTE: u16 = 24;
-const NEW_RULE: u16 = 32;
 
 /// `AF_INET`, `AF_INET6`
 pub(super) fn address_family(family: Family) -> u8 {
@@ -28,34 +27,77 @@ struct Route {
     prefix: AddrRange,
     interface: u32,
     metric: u32,
+    /// For some sources or types of service only.
+    partial: bool,
 }
 
-/// Takes what the dumps of both families hold; `policy` says that `ip rule` chooses tables.
-pub(super) fn routes(dumps: [&[u8]; 2], policy: bool) -> Routes {
-    const LOCAL: u8 = 2;
+/// Takes what the dumps of both families hold; the rules are those that choose between tables, if any.
+pub(super) fn routes(dumps: [&[u8]; 2], rules: [Vec<RouteRule>; 2]) -> Routes {
+    const LOCAL_TYPE: u8 = 2;
     const BROADCAST: u8 = 3;
     const ANYCAST: u8 = 4;
-    let mut found = Routes { policy, ..Routes::default() };
-    for (family, dump) in Family::BOTH.into_iter().zip(dumps) {
+    let policy = Family::BOTH.map(|family| choose(&rules[family as usize], family));
+    let mut found = Routes { policy: policy.contains(&true), ..Routes::default() };
+    for (family, (dump, rules)) in Family::BOTH.into_iter().zip(dumps.into_iter().zip(rules)) {
+        let policy = policy[family as usize];
         let mut all: Vec<Route> =
             messages(dump).filter_map(|(kind, body)| route(kind, body, family)).collect();
-        for route in &all {
+        let (usual, others): (Vec<&Route>, Vec<&Route>) =
+            all.iter().partition(|route| [LOCAL, MAIN, DEFAULT].contains(&route.table));
+        for route in usual {
             match route.kind {
-                LOCAL => found.local.push((route.prefix, route.interface)),
+                LOCAL_TYPE => found.local.push((route.prefix, route.interface)),
                 BROADCAST | ANYCAST => found.broadcast.push((route.prefix, route.interface)),
                 _ => {}
             }
         }
+        // A rule may lead there.
+        let maybe = others.iter().filter(|route| policy && route.kind == LOCAL_TYPE);
+        found.elsewhere.extend(maybe.map(|route| route.prefix));
         found.answerable.extend(family.addresses(&answerable(&all, policy)));
-        if !policy {
+        if policy {
+            found.tables.extend(tables(&all));
+        } else {
             found.out.extend(out(&mut all, family));
             found.through.extend(through(&all));
         }
+        // Too many routes to tell: then nothing is known of where they lead.
+        if found.policy && (!policy || all.len() <= MOST_ROUTES) {
+            found.rules.extend(rules);
+        }
     }
-    found.local.sort_unstable();
-    found.local.dedup();
-    found.broadcast.sort_unstable();
-    found.broadcast.dedup();
+    for list in [&mut found.local, &mut found.broadcast] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    found.elsewhere.sort_unstable();
+    found.elsewhere.dedup();
+    found
+}
+
+/// All routes as they are.
+fn tables(routes: &[Route]) -> Vec<TableRoute> {
+    if routes.len() > MOST_ROUTES {
+        return Vec::new();
+    }
+    let each = |route: &Route| TableRoute {
+        table: route.table,
+        to: route.prefix,
+        metric: route.metric,
+        kind: match route.kind {
+            _ if route.partial => RouteKind::Other,
+            1 => RouteKind::Unicast,
+            2 => RouteKind::Local,
+            3..=5 => RouteKind::Many,
+            6..=8 => RouteKind::Refused,
+            9 => RouteKind::Throw,
+            _ => RouteKind::Other,
+        },
+        interface: route.interface,
+    };
+    let mut found: Vec<TableRoute> = routes.iter().map(each).collect();
+    found.sort_unstable();
+    found.dedup();
     found
 }
 
@@ -77,11 +119,12 @@ fn route(kind: u16, body: &[u8], family: Family) -> Option<Route> {
     let table = attribute(attributes, TABLE).and_then(native_u32).unwrap_or(header[4].into());
     let interface = attribute(attributes, OIF).and_then(native_u32).unwrap_or(0);
     let metric = attribute(attributes, METRIC).and_then(native_u32).unwrap_or(0);
-    Some(Route { kind: header[7], table, length, prefix, interface, metric })
+    let partial = header[2] != 0 || header[3] != 0;
+    Some(Route { kind: header[7], table, length, prefix, interface, metric, partial })
 }
 
 /// The network of this prefix length; no address stands for the default route.
-fn network(address: &[u8], length: u8, family: Family) -> Option<AddrRange> {
+pub(super) fn network(address: &[u8], length: u8, family: Family) -> Option<AddrRange> {
     let address = match (family, address.is_empty()) {
         (Family::V4, true) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         (Family::V6, true) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -96,7 +139,7 @@ fn network(address: &[u8], length: u8, family: Family) -> Option<AddrRange> {
 fn answerable(routes: &[Route], policy: bool) -> Ranges {
     const UNICAST: u8 = 1;
     const REFUSING: std::ops::RangeInclusive<u8> = 6..=9; // blackhole unreachable prohibit throw
-    const USUAL: [u32; 2] = [254, 253]; // main, default
+    const USUAL: [u32; 2] = [MAIN, DEFAULT];
     type Spans = Vec<(u128, u128)>;
     let mut by_length: BTreeMap<u8, (Spans, Spans)> = BTreeMap::new();
     for route in routes.iter().filter(|route| policy || USUAL.contains(&route.table)) {
@@ -119,8 +162,6 @@ const MOST_ROUTES: usize = 4_000;
 /// By which interface each destination leaves: the longest prefix decides, then the lowest metric.
 fn out(routes: &mut Vec<Route>, family: Family) -> Vec<(AddrRange, u32)> {
     const UNICAST: u8 = 1;
-    const MAIN: u32 = 254;
-    const DEFAULT: u32 = 253;
     routes.retain(|route| route.table == MAIN || route.table == DEFAULT);
     if routes.len() > MOST_ROUTES {
         return Vec::new();
@@ -167,36 +208,15 @@ fn through(routes: &[Route]) -> Vec<(AddrRange, u32)> {
     found
 }
 
-/// Whether an `RTM_GETRULE` dump holds anything but the rules of a fresh namespace (ip-rule(8)).
-pub(super) fn chooses(dump: &[u8], family: Family) -> bool {
-    const PRIORITY: u16 = 6;
-    const TABLE: u16 = 15;
-    const TO_TABLE: u8 = 1;
-    let mut rules = Vec::new();
-    for (kind, body) in messages(dump) {
-        let Some(header) =
-            body.get(..12).filter(|header| kind == NEW_RULE && header[0] == address_family(family))
-        else {
-            continue;
-        };
-        let number = |wanted| attribute(&body[12..], wanted).and_then(native_u32);
-        let plain = header[1] == 0 && header[2] == 0 && header[7] == TO_TABLE;
-        rules.push((number(PRIORITY).unwrap_or(0), number(TABLE).unwrap_or(header[4].into()), plain));
-    }
-    rules.sort_unstable();
-    let fresh = [(0, 255, true), (32766, 254, true), (32767, 253, true)];
-    let expected = match family {
-        Family::V4 => &fresh[..],
-        Family::V6 => &fresh[..2],
-    };
-    !rules.is_empty() && rules != expected
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn message(kind: u16, header: &[u8; 12], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    pub(in crate::firewall::ask) fn message(
+        kind: u16,
+        header: &[u8; 12],
+        attributes: &[(u16, &[u8])],
+    ) -> Vec<u8> {
         let mut body = header.to_vec();
         for (number, value) in attributes {
             body.extend(u16::try_from(value.len() + 4).unwrap().to_ne_bytes());
@@ -224,7 +244,7 @@ mod tests {
             v4(1, 77, 8, [11, 0, 0, 0], 3),
         ]
         .concat();
-        let routes = routes([&dump, &[]], false);
+        let routes = routes([&dump, &[]], Default::default());
         let text = |list: &[(AddrRange, u32)]| {
             list.iter().map(|(range, index)| format!("{range} {index}")).collect::<Vec<_>>()
         };
@@ -239,7 +259,7 @@ mod tests {
         let ways =
             [v4(1, 254, 0, [0; 4], 2), v4(1, 254, 24, [10, 0, 0, 0], 3), v4(2, 255, 32, [10, 0, 0, 5], 3)];
         let told = |more: &[u8]| {
-            let found = routes([&[&ways.concat(), more].concat(), &[]], false).through;
+            let found = routes([&[&ways.concat(), more].concat(), &[]], Default::default()).through;
             found.iter().map(|(range, index)| format!("{range} {index}")).collect::<Vec<_>>()
         };
         assert_eq!(told(&[]), ["0.0.0.0/0 2", "10.0.0.0/24 3"]);
@@ -251,20 +271,7 @@ mod tests {
     fn a_longer_prefix_opens_what_a_shorter_one_refuses() {
         let dump = [v4(7, 254, 0, [0; 4], 0), v4(1, 254, 24, [10, 0, 0, 0], 2)].concat();
         let open: Vec<String> =
-            routes([&dump, &[]], false).answerable.iter().map(ToString::to_string).collect();
+            routes([&dump, &[]], Default::default()).answerable.iter().map(ToString::to_string).collect();
         assert_eq!(open, ["10.0.0.0/24"]);
-    }
-
-    #[test]
-    fn rules_of_a_fresh_namespace_choose_nothing() {
-        let rule = |priority: u32, table: u8| {
-            let header = [2, 0, 0, 0, table, 0, 0, 1, 0, 0, 0, 0];
-            message(NEW_RULE, &header, &[(6, &priority.to_ne_bytes()), (15, &u32::from(table).to_ne_bytes())])
-        };
-        let mut dump = [rule(0, 255), rule(32766, 254), rule(32767, 253)].concat();
-        assert!(!chooses(&dump, Family::V4));
-        dump.extend(rule(1000, 77));
-        assert!(chooses(&dump, Family::V4));
-        assert!(chooses(&rule(0, 255), Family::V4));
     }
 }

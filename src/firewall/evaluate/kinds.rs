@@ -111,12 +111,13 @@ impl Walk<'_> {
             }
             (None, None) => (all.minus(link), all.minus(link).union(link)),
         };
+        let perhaps = perhaps.union(&self.place.perhaps[index]);
         let (local, perhaps) = (local.minus(&classes.multicast), perhaps.minus(&classes.multicast));
         Some(match kind {
             UNICAST => {
                 let never = [anycast, &classes.multicast, &local];
                 let may = never.into_iter().fold(Family::V6.all(), |left, set| left.minus(set));
-                let routed = match self.place.policy {
+                let routed = match self.place.chooses(Family::V6) {
                     true => Ranges::default(),
                     false => self.place.answerable[index].union(all),
                 };
@@ -126,7 +127,7 @@ impl Walk<'_> {
             LOCAL => (local.minus(anycast), perhaps),
             ANYCAST => (anycast.minus(link), anycast.union(link)),
             MULTICAST => {
-                let sure = self.entered().is_some() && !self.place.policy;
+                let sure = self.entered().is_some() && !self.place.chooses(Family::V6);
                 let must = if sure { classes.multicast.clone() } else { Ranges::default() };
                 (must, classes.multicast.clone())
             }

@@ -380,7 +380,9 @@ impl Walk<'_> {
                 _ => vec![Byte::Unknown; length],
             };
         }
-        let plain = self.station.packet != Packet::Answer && self.arrives() && !self.place.policy;
+        let plain = self.station.packet != Packet::Answer
+            && self.arrives()
+            && !self.place.chooses(self.question.family);
         let written = matches!(self.view(Side::Source), Some(None));
         match plain && written && entry.is_some_and(|gate| gate.master.is_none()) {
             true => vec![Byte::Back(back); length],

@@ -31,9 +31,34 @@ pub(super) fn shapes() -> Vec<Shape> {
         },
         shape(
             "kill-switch",
-            false,
+            true,
             "wg-quick's rules and policy routing (this kernel has no WireGuard: a tun device stands for it), and the usual kill switch on output.",
             kill_switch,
+        ),
+        shape(
+            // Whoever calls from far away is answered through the tunnel: whether that finds him nobody
+            // here knows.
+            "kill-switch-published",
+            false,
+            "The same with a published namespace behind a veth pair, and loose reverse path filters as systemd sets them.",
+            |scene| {
+                by_hand(scene)?;
+                tunnel(scene)?;
+                scene.run_all("sysctl -qw net.ipv4.conf.all.rp_filter=2")
+            },
+        ),
+        shape(
+            "two-uplinks",
+            true,
+            "A host of two networks that answers by the one that it was asked by: a table for each address, after LARTC; ip-rule.",
+            two_uplinks,
+        ),
+        shape(
+            // A socket with the mark itself (`SO_MARK`) would answer nobody.
+            "transparent-proxy",
+            false,
+            "Marked packets are delivered here whatever their destination, as guides to tproxy have it; ip-rule and nft.",
+            transparent_proxy,
         ),
     ]
 }
@@ -168,7 +193,8 @@ fn loopback_routed(scene: &mut Scene) -> Outcome {
     )
 }
 
-fn kill_switch(scene: &mut Scene) -> Outcome {
+/// As wg-quick sets routes.
+fn tunnel(scene: &Scene) -> Outcome {
     scene.run_all(
         "ip tuntap add wg0 mode tun
          ip addr add 10.66.0.2/32 dev wg0
@@ -177,7 +203,70 @@ fn kill_switch(scene: &mut Scene) -> Outcome {
          ip rule add not fwmark 0xca6c table 51820
          ip rule add table main suppress_prefixlength 0
          sysctl -qw net.ipv4.conf.all.src_valid_mark=1",
+    )
+}
+
+fn two_uplinks(scene: &mut Scene) -> Outcome {
+    scene.run_all(
+        "ip route add default via 203.0.113.9 dev wan0 table 101
+         ip route add 192.168.7.0/24 dev lan0 table 101
+         ip route add default via 192.168.7.9 dev lan0 table 102
+         ip route add 203.0.113.0/24 dev wan0 table 102
+         ip rule add from 203.0.113.5 table 101
+         ip rule add from 192.168.7.1 table 102
+         ip -6 rule add from fd07::1 to 2001:db8:1::/64 prohibit
+         ip -6 rule add from 2001:db8:1::5 iif lo table 101
+         ip -6 route add default via 2001:db8:1::9 dev wan0 table 101
+         ip -6 route add fd07::/64 dev lan0 table 101",
     )?;
+    scene.feed(
+        &["nft", "-f", "-"],
+        "table inet filter {
+            chain input {
+                type filter hook input priority filter; policy drop;
+                ct state established,related accept
+                iifname \"lo\" accept
+                tcp dport { 22, 80, 443 } accept
+                iifname \"lan0\" accept
+            }
+            chain output {
+                type filter hook output priority filter; policy accept;
+                oifname \"lan0\" ip daddr != 192.168.0.0/16 drop
+            }
+        }",
+    )
+}
+
+fn transparent_proxy(scene: &mut Scene) -> Outcome {
+    scene.ask_port(1, 80, &["198.51.100.1"])?;
+    scene.ask_port(3, 8080, &["198.51.100.1"])?;
+    scene.town.wan.ip("route add 198.51.100.1 via 203.0.113.5")?;
+    scene.run_all(
+        "ip rule add fwmark 1 table 100
+         ip route add local 0.0.0.0/0 dev lo table 100
+         sysctl -qw net.ipv4.ip_forward=1",
+    )?;
+    scene.feed(
+        &["nft", "-f", "-"],
+        "table ip divert {
+            chain prerouting {
+                type filter hook prerouting priority mangle; policy accept;
+                iifname \"lan0\" tcp dport 8080 meta mark set 1 accept
+            }
+        }
+        table inet filter {
+            chain input {
+                type filter hook input priority filter; policy drop;
+                ct state established,related accept
+                iifname { \"lo\", \"lan0\" } accept
+                tcp dport { 22, 443 } accept
+            }
+        }",
+    )
+}
+
+fn kill_switch(scene: &mut Scene) -> Outcome {
+    tunnel(scene)?;
     scene.feed(
         &["nft", "-f", "-"],
         "table ip wg-quick-wg0 {
