@@ -32,17 +32,22 @@ record dir:
 deny:
     cargo deny --config .deny.toml check licenses bans sources
 
-# The program in the kernel: clang makes the object that is committed (Debian 12's clang 14)
-bpf out="src/collect/linux/bpf/events.bpf.o":
-    clang -O2 -g -target bpf -mcpu=v3 -Wall -Werror -fdebug-compilation-dir=. \
-        -I"/usr/include/$(gcc -print-multiarch)" -c src/collect/linux/bpf/events.bpf.c -o {{out}}
-    llvm-strip --strip-debug {{out}}
+# The programs in the kernel: clang makes the objects that are committed (Debian 12's clang 14)
+bpf out="src/collect/linux/bpf":
+    for name in events iter; do \
+        clang -O2 -g -target bpf -mcpu=v3 -Wall -Werror -fdebug-compilation-dir=. \
+            -I"/usr/include/$(gcc -print-multiarch)" \
+            -c "src/collect/linux/bpf/$name.bpf.c" -o "{{out}}/$name.bpf.o"; \
+        llvm-strip --strip-debug "{{out}}/$name.bpf.o"; \
+    done
 
-# That the committed object is what its source says
+# That the committed objects are what their sources say
 bpf-check:
     #!/usr/bin/env bash
     set -euo pipefail
-    made=$(mktemp)
-    trap 'rm -f "$made"' EXIT
+    made=$(mktemp -d)
+    trap 'rm -r "$made"' EXIT
     just bpf "$made"
-    cmp "$made" src/collect/linux/bpf/events.bpf.o
+    for name in events iter; do
+        cmp "$made/$name.bpf.o" "src/collect/linux/bpf/$name.bpf.o"
+    done

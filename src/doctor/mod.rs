@@ -20,11 +20,12 @@ mod unsupported;
 use unsupported as imp;
 
 /// Name and title of everything that is tried.
-pub const ABILITIES: [(&str, &str); 26] = [
+pub const ABILITIES: [(&str, &str); 27] = [
     ("processes", "see every process (/proc)"),
     ("file-tables", "read the file tables of all processes (who holds a socket)"),
     ("executables", "read the executables of all processes"),
     ("file-systems", "look into the file systems of all processes (names of users, units, packages)"),
+    ("bpf-owners", "read all file tables in one pass (a program in the kernel)"),
     ("duplicate-sockets", "ask a socket that no table lists (pidfd_getfd)"),
     ("netns-list", "see the network namespace of every process"),
     ("netns-enter", "enter other network namespaces"),

@@ -14,6 +14,8 @@ mod root;
 mod linux;
 #[cfg(target_os = "linux")]
 use linux as imp;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub(crate) use linux::bpf;
 #[cfg(not(target_os = "linux"))]
 mod portable;
 #[cfg(not(target_os = "linux"))]
@@ -110,6 +112,11 @@ impl Source {
 
     pub fn is_live(&self) -> bool {
         matches!(self, Self::Live(_))
+    }
+
+    /// Whether all that is read is written down, for a recording.
+    pub fn is_recorder(&self) -> bool {
+        matches!(self, Self::Live(Live { tee: Some(_), .. }))
     }
 
     /// A file below /proc: `net/unix`, `loadavg`.

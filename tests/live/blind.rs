@@ -27,7 +27,16 @@ pub(crate) fn trials() -> Vec<Trial> {
     const NEEDS: &[Need] = &[Need::Root, Need::Tool("ip")];
     vec![
         trial("blind::ordinary_user", NEEDS, || blind(become_nobody, true)),
-        trial("blind::root_without_ptrace", NEEDS, || blind(drop_ptrace, false)),
+        trial("blind::root_without_ptrace", NEEDS, || {
+            blind(
+                || {
+                    drop_ptrace()?;
+                    lab::forbid_bpf()
+                },
+                false,
+            )
+        }),
+        trial("blind::root_without_ptrace_whom_the_kernel_tells", NEEDS, told),
         trial("blind::hidepid", NEEDS, || blind(hide_processes, true)),
         trial(
             "blind::user_namespace",
@@ -155,6 +164,26 @@ fn blind(restrict: fn() -> io::Result<()>, sees_own: bool) -> Outcome {
         see(&want, &document)?;
     }
     Ok(())
+}
+
+/// The program in the kernel tells owners to whoever may load it, whatever /proc denies.
+fn told() -> Outcome {
+    let netns = Netns::new()?;
+    let list = |options: &[&str]| -> Outcome<Value> {
+        let mut command = netns.command(env!("CARGO_BIN_EXE_sockwarden"))?;
+        // SAFETY: system calls only between fork and exec.
+        unsafe { command.args(options).arg("--json").pre_exec(drop_ptrace) };
+        Ok(serde_json::from_slice(&lab::output(&mut command)?)?)
+    };
+    let doctor = list(&["doctor"])?;
+    let mut abilities = doctor["abilities"].as_array().into_iter().flatten();
+    if !abilities.any(|each| each["id"] == "bpf-owners" && each["outcome"] == "works") {
+        println!("skip: the kernel does not take the program");
+        return Ok(());
+    }
+    let holder = hold(&netns, "root")?;
+    let document = list(&["list", "--netns", "current"])?;
+    holder.1.iter().try_for_each(|want| see(want, &document))
 }
 
 /// In a pid namespace of its own nobody knows which network namespaces the processes outside have:

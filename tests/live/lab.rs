@@ -260,6 +260,32 @@ pub(crate) fn sockwarden<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> 
     command
 }
 
+/// Keeps a command from bpf(2), as the usual rules for containers do.
+pub(crate) fn without_bpf(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: nothing but one system call happens between fork and exec.
+    unsafe { command.pre_exec(forbid_bpf) }
+}
+
+/// This process gets EPERM from bpf(2) from now on (seccomp(2)).
+pub(crate) fn forbid_bpf() -> io::Result<()> {
+    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const EQUALS: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    let rule = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let number = u32::try_from(libc::SYS_bpf).map_err(io::Error::other)?;
+    let mut rules = [
+        rule(LOAD, 0, 0), // seccomp_data.nr
+        rule(EQUALS, 1, number),
+        rule(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned()),
+        rule(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: rules.as_mut_ptr() };
+    // SAFETY: the rules outlive the call.
+    check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) })
+        .map(|_| ())
+}
+
 /// A network namespace of the test's own, with its loopback up. Gone when dropped, once no process
 /// is in it any more.
 #[derive(Debug)]

@@ -7,10 +7,12 @@ pub mod ask;
 pub mod bpf;
 #[cfg(target_os = "linux")]
 pub(super) mod glance;
+#[cfg(target_os = "linux")]
+pub(crate) mod iterated;
 mod leftover;
 pub mod links;
-mod netns;
-mod proc_fd;
+pub(crate) mod netns;
+pub(crate) mod proc_fd;
 pub mod proc_net;
 pub(crate) mod rights;
 mod sock_diag;
@@ -49,7 +51,7 @@ pub(super) fn sockets(source: &Source, wants: &Wants) -> Snapshot {
     let taken_at = super::taken_at(source);
     let pids = look.pids();
     look.list_tables(&pids);
-    let mut walk = if wants.owners { proc_fd::walk(source, &pids, wants.streams) } else { Walk::default() };
+    let mut walk = if wants.owners { look.walk(&pids) } else { Walk::default() };
     look.follow_descriptors(&walk);
     look.ask_the_unlisted(&walk);
     look.tell_mptcp_from_tcp(&walk);
@@ -101,6 +103,21 @@ impl Look<'_> {
             });
             Vec::new()
         })
+    }
+
+    /// Who holds what: as the program in the kernel tells it, or else by a walk through /proc.
+    fn walk(&self, pids: &[u32]) -> Walk {
+        #[cfg(target_os = "linux")]
+        if let Ok(mut walk) = iterated::walk(self.source) {
+            // Whom /proc denies us is told of all the same, on most kernels. Whoever is neither shown nor
+            // told of may hold anything.
+            let told: BTreeSet<u32> = walk.processes.iter().map(|seen| seen.pid).collect();
+            let asked = (!self.wants.all_namespaces).then(|| netns::denied(self.source, pids));
+            let denied = asked.as_ref().unwrap_or(&self.namespaces.denied);
+            walk.denied += denied.iter().filter(|pid| !told.contains(pid)).count() as u64;
+            return walk;
+        }
+        proc_fd::walk(self.source, pids, self.wants.streams)
     }
 
     /// The kernel's tables, of our own namespace and of all that can be found.
@@ -302,23 +319,26 @@ impl Look<'_> {
     /// Looks again for whoever holds what has no holder, and says of the rest what it is.
     fn attribute(&mut self, sockets: &mut [Socket], inodes: &Inodes, walk: &mut Walk, pids: &[u32]) {
         let mut leftover = ownerless(sockets, inodes, walk);
+        let iterated = walk.iterated;
         let mut add = |leftover: &mut Vec<u32>, mut more: Walk| {
             let wanted: BTreeSet<u64> = leftover.iter().map(|at| sockets[*at as usize].inode).collect();
             more.held.retain(|held| wanted.contains(&held.inode));
-            more.denied = 0;
+            // Whoever was walked through /proc has counted them already.
+            let denied = std::mem::take(&mut more.denied);
+            walk.denied = if walk.iterated { walk.denied.max(denied) } else { walk.denied };
             more.namespaces.clear();
             if !more.held.is_empty() {
                 walk.append(more);
                 *leftover = ownerless(sockets, inodes, walk);
             }
         };
-        if !leftover.is_empty() {
+        if !leftover.is_empty() && !iterated {
             add(&mut leftover, proc_fd::walk_threads(self.source, pids));
         }
         if !leftover.is_empty() {
             // By now others may hold it: who was started meanwhile is looked at too.
             let now = self.pids();
-            add(&mut leftover, proc_fd::walk(self.source, &now, self.wants.streams));
+            add(&mut leftover, self.walk(&now));
         }
         // To read what every process has mapped is dear, and few sockets can be.
         if leftover.iter().any(|at| may_be_mapped(&sockets[*at as usize])) {

@@ -18,6 +18,8 @@ const WAYS: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     pub(super) list: Vec<Namespace>,
+    /// Processes that may not be looked into, in order of pid.
+    pub(super) denied: Vec<u32>,
     numbers: BTreeMap<u64, NamespaceId>,
 }
 
@@ -111,12 +113,12 @@ pub(super) fn find(
     gaps: &mut Gaps,
 ) -> Vec<NamespaceId> {
     let mut ways: BTreeMap<u64, (Option<Text>, Vec<NetnsPlace>)> = BTreeMap::new();
-    let mut unseen = 0;
+    namespaces.denied.clear();
     for pid in pids {
         let path = format!("{pid}/ns/net");
         let link = source.proc_link(&path);
-        if link.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
-            unseen += u64::from(!is_kernel_thread(source, *pid));
+        if is_denied(source, *pid, &link) {
+            namespaces.denied.push(*pid);
         }
         let Some(inode) = link.ok().and_then(|link| inode_of(&link, b"net")) else { continue };
         let found = ways.entry(inode).or_default();
@@ -124,6 +126,7 @@ pub(super) fn find(
             found.1.push(NetnsPlace::Proc(path));
         }
     }
+    let unseen = namespaces.denied.len() as u64;
     if unseen > 0 {
         let remedy = rights::remedy(source, Capability::SysPtrace);
         let what = "processes whose network namespace cannot be seen";
@@ -147,6 +150,18 @@ pub(super) fn find(
     ways.into_iter()
         .filter_map(|(inode, (name, ways))| namespaces.enter(source, inode, name, &ways, gaps))
         .collect()
+}
+
+/// Which of these processes may not be looked into.
+pub(crate) fn denied(source: &Source, pids: &[u32]) -> Vec<u32> {
+    let closed = |pid: &u32| is_denied(source, *pid, &source.proc_link(&format!("{pid}/ns/net")));
+    pids.iter().copied().filter(closed).collect()
+}
+
+/// `link`: what asking for the network namespace came to.
+fn is_denied<T>(source: &Source, pid: u32, link: &std::io::Result<T>) -> bool {
+    link.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        && !is_kernel_thread(source, pid)
 }
 
 /// Threads of the kernel are in its first namespace, and hold no sockets.

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,13 +28,15 @@ pub(super) struct Held {
 /// What the file tables say.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    /// Those that hold a socket.
+    /// Those that hold a socket, and others.
     pub(super) processes: Vec<Seen>,
     pub(super) held: Vec<Held>,
     /// Network namespaces that somebody holds open: inode, process, descriptor.
     pub(super) namespaces: Vec<(u64, u32, i32)>,
     /// Processes that could not be looked into.
     pub(super) denied: u64,
+    /// Told by the program in the kernel: tables that single threads have for themselves are in it.
+    pub(super) iterated: bool,
 }
 
 /// A process that holds a socket.
@@ -104,7 +107,20 @@ fn in_parallel(pids: &[u32], look: impl Fn(u32, &mut Scratch, &mut Walk) + Sync)
     })
 }
 
+/// Every socket, by inode, with each of these processes that has it in a file table and may be looked
+/// into.
+pub(crate) fn references(source: &Source, pids: &[u32]) -> BTreeSet<(u64, u32)> {
+    let mut walk = walk(source, pids, false);
+    walk.append(walk_threads(source, pids));
+    walk.references()
+}
+
 impl Walk {
+    pub(super) fn references(&self) -> BTreeSet<(u64, u32)> {
+        let in_tables = self.held.iter().filter(|held| matches!(held.how, How::Fd | How::Thread));
+        in_tables.map(|held| (held.inode, self.processes[held.process as usize].pid)).collect()
+    }
+
     pub(super) fn append(&mut self, other: Self) {
         let shift = u32::try_from(self.processes.len()).unwrap_or(u32::MAX);
         self.processes.extend(other.processes);
@@ -157,7 +173,13 @@ fn look_at_threads(source: &Source, pid: u32, scratch: &mut Scratch, found: &mut
 
 fn look_at_memory(source: &Source, pid: u32, found: &mut Walk) {
     let Ok(process) = source.process(pid) else { return };
-    let Ok(maps) = process.lines_with("maps", b"socket:[") else { return };
+    let maps = match process.lines_with("maps", b"socket:[") {
+        Ok(maps) => maps,
+        Err(error) => {
+            found.denied += u64::from(error.kind() == io::ErrorKind::PermissionDenied);
+            return;
+        }
+    };
     let (before, index) = (found.held.len(), u32::try_from(found.processes.len()).unwrap_or(u32::MAX));
     for inode in proc_net::mapped_sockets(&maps) {
         found.held.push(Held { inode, process: index, task: pid, fd: -1, how: How::Memory });

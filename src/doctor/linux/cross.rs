@@ -1,4 +1,5 @@
-//! The comparison, on Linux: our own list, the text below /proc/net, netstat2, a bind probe.
+//! The comparison, on Linux: our own list, the text below /proc/net, netstat2, a bind probe; and file
+//! tables, as /proc shows them and as a program in the kernel tells them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use super::ports::{self, Probe};
 use crate::collect;
 use crate::collect::linux::proc_net::{self, File};
+use crate::collect::linux::{iterated, netns, proc_fd};
 use crate::collect::table::Table;
 use crate::doctor::cross::{Crossed, Disagreement};
 use crate::model::{Endpoint, NamespaceId, Protocol, Socket, State, Wants, canonical, counted};
@@ -15,6 +17,8 @@ use crate::source::Source;
 const OURS: &str = "sockwarden";
 const TEXT: &str = "/proc/net";
 const NETSTAT2: &str = "netstat2";
+const TABLES: &str = "/proc/PID/fd";
+const PROGRAM: &str = "iter/task_file";
 const PROBE: &str = "bind probe";
 
 /// A difference counts when it is there this often, with a pause between.
@@ -28,6 +32,10 @@ enum Key {
     Tcp(SocketAddr, Option<SocketAddr>),
     Udp(SocketAddr),
     Inode(Protocol, u64),
+    /// In some file table, in whatever namespace: inode.
+    File(u64),
+    /// In the file table of this process: inode, pid.
+    Table(u64, u32),
     /// A port that cannot be bound although nothing lists it.
     Held(ports::Kind, u16),
     /// An address that can be bound although something is said to listen there.
@@ -48,8 +56,8 @@ impl List {
         Self { name, keys: BTreeSet::new(), besides: BTreeSet::new(), covers }
     }
 
-    fn of(name: &'static str, sockets: &[Socket], own: &[u64]) -> Self {
-        let mut list = Self::new(name, |_| true);
+    fn of(name: &'static str, sockets: &[Socket], own: &[u64], covers: fn(&Key) -> bool) -> Self {
+        let mut list = Self::new(name, covers);
         for socket in sockets {
             let Some(key) = key(socket).filter(|_| socket.inode == 0 || !own.contains(&socket.inode)) else {
                 continue;
@@ -62,6 +70,10 @@ impl List {
         list
     }
 
+    fn count(&self) -> usize {
+        self.keys.iter().filter(|key| !matches!(key, Key::File(_))).count()
+    }
+
     fn knows(&self, key: &Key) -> bool {
         self.keys.contains(key) || self.besides.contains(key)
     }
@@ -71,7 +83,13 @@ impl List {
         self.keys.iter().chain(&self.besides).filter_map(move |key| match key {
             Key::Tcp(local, _) if tcp => Some(local.port()),
             Key::Udp(local) if !tcp => Some(local.port()),
-            Key::Tcp(..) | Key::Udp(_) | Key::Inode(..) | Key::Held(..) | Key::Free(_) => None,
+            Key::Tcp(..)
+            | Key::Udp(_)
+            | Key::Inode(..)
+            | Key::File(_)
+            | Key::Table(..)
+            | Key::Held(..)
+            | Key::Free(_) => None,
         })
     }
 }
@@ -83,13 +101,13 @@ pub(in crate::doctor) fn check(source: &Source) -> Crossed {
         if round > 0 {
             std::thread::sleep(PAUSE);
         }
-        let ours = ours(source);
+        let ours = Ours::ask(source);
         let lists = ask(source, &ours);
-        let probe = probe(&lists, &ours, lasting.as_ref());
+        let probe = probe(&lists, &ours.sockets, lasting.as_ref());
         let mut found = compare(&lists);
         found.extend(probed(&lists, &probe));
         if sources.is_empty() {
-            let listed = |list: &List| format!("{}: {}", list.name, counted(list.keys.len(), "socket"));
+            let listed = |list: &List| format!("{}: {}", list.name, counted(list.count(), "socket"));
             sources = lists.iter().map(listed).collect();
             sources.push(format!("{PROBE}: {}", probe.summary()));
         }
@@ -105,19 +123,57 @@ pub(in crate::doctor) fn check(source: &Source) -> Crossed {
     Crossed { sources, disagreements: lasting.unwrap_or_default().into_values().collect() }
 }
 
-fn ask(source: &Source, ours: &[Socket]) -> Vec<List> {
+fn ask(source: &Source, ours: &Ours) -> Vec<List> {
     let own = source.own_sockets();
-    let mut lists = vec![List::of(OURS, ours, &own), List::of(TEXT, &text(source), &own)];
+    let of_no_table = |key: &Key| !matches!(key, Key::Table(..));
+    let of_a_list = |key: &Key| !matches!(key, Key::Table(..) | Key::File(_));
+    let mut lists = vec![
+        List::of(OURS, &ours.sockets, &own, of_no_table),
+        List::of(TEXT, &text(source), &own, of_a_list),
+    ];
+    lists[0].besides.extend(ours.everywhere.iter().flatten().map(|inode| Key::File(*inode)));
     lists.extend(netstat2().ok());
+    lists.extend(tables(source, ours.everywhere.is_some()));
     lists
 }
 
-/// Our own namespace, as every command sees it.
-fn ours(source: &Source) -> Vec<Socket> {
-    let wants = Wants { owners: true, ..Wants::NOTHING };
-    let snapshot = collect::sockets(source, &wants);
-    let own = |socket: &Socket| snapshot.namespace(socket.netns).own;
-    snapshot.sockets.iter().filter(|socket| own(socket)).cloned().collect()
+/// The file tables of all processes that may be looked into, twice; not our own, which changes while
+/// we ask. `files`: it is known which sockets there are in all namespaces.
+fn tables(source: &Source, files: bool) -> Vec<List> {
+    let Ok(told) = iterated::references(source) else { return Vec::new() };
+    let pids = source.pids().unwrap_or_default();
+    let mut closed: BTreeSet<u32> = netns::denied(source, &pids).into_iter().collect();
+    closed.insert(std::process::id());
+    let table = |(inode, pid): &(u64, u32)| (!closed.contains(pid)).then_some(Key::Table(*inode, *pid));
+    let covers = |key: &Key| matches!(key, Key::Table(..));
+    let mut program = List::new(PROGRAM, covers);
+    program.keys.extend(told.iter().filter_map(table));
+    if files {
+        let of_others = told.iter().filter(|(_, pid)| *pid != std::process::id());
+        program.keys.extend(of_others.map(|(inode, _)| Key::File(*inode)));
+    }
+    let mut shown = List::new(TABLES, covers);
+    shown.keys.extend(proc_fd::references(source, &pids).iter().filter_map(table));
+    vec![shown, program]
+}
+
+/// What every command sees.
+struct Ours {
+    /// Of our own namespace.
+    sockets: Vec<Socket>,
+    /// Inodes in all namespaces, where each could be asked.
+    everywhere: Option<Vec<u64>>,
+}
+
+impl Ours {
+    fn ask(source: &Source) -> Self {
+        let wants = Wants { owners: true, all_namespaces: true, ..Wants::NOTHING };
+        let snapshot = collect::sockets(source, &wants);
+        let whole = snapshot.gaps.iter().all(|gap| gap.unlisted.is_none());
+        let everywhere = whole.then(|| snapshot.sockets.iter().map(|socket| socket.inode).collect());
+        let own = |socket: &Socket| snapshot.namespace(socket.netns).own;
+        Self { sockets: snapshot.sockets.iter().filter(|socket| own(socket)).cloned().collect(), everywhere }
+    }
 }
 
 fn text(source: &Source) -> Vec<Socket> {
@@ -229,7 +285,7 @@ fn probe(lists: &[List], ours: &[Socket], lasting: Option<&BTreeMap<Key, Disagre
     };
     let held = disputed.keys().filter_map(|key| match key {
         Key::Held(kind, port) => Some((*kind, *port)),
-        Key::Tcp(..) | Key::Udp(_) | Key::Inode(..) | Key::Free(_) => None,
+        Key::Tcp(..) | Key::Udp(_) | Key::Inode(..) | Key::File(_) | Key::Table(..) | Key::Free(_) => None,
     });
     let free = listening.filter(|address| disputed.contains_key(&Key::Free(*address)));
     ports::probe(&tcp, &udp, held, free)
@@ -265,6 +321,8 @@ fn described(key: &Key) -> String {
         Key::Tcp(local, Some(remote)) => format!("tcp {local} to {remote}"),
         Key::Udp(local) => format!("udp {local}"),
         Key::Inode(protocol, inode) => format!("{} socket, inode {inode}", protocol.name()),
+        Key::File(inode) => format!("socket in a file table, inode {inode}"),
+        Key::Table(inode, pid) => format!("socket of process {pid}, inode {inode}"),
         Key::Held(kind, port) => format!("{} port {port}", kind.name()),
         Key::Free(address) => format!("tcp {address}"),
     }

@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use super::{Found, State};
 use crate::collect::linux::bpf::hooks::{Hook, Purpose, Without};
 use crate::collect::linux::bpf::{self, Programs, Refusal};
-use crate::collect::linux::rights;
+use crate::collect::linux::{iterated, rights};
 use crate::model::counted;
 use crate::source::{NetlinkError, NetnsPlace, Source};
 
@@ -58,6 +58,12 @@ impl Count {
     }
 }
 
+/// A program that is not in use; `said`: why, and what that costs.
+fn unused(refusal: &Refusal, said: String) -> Found {
+    let state = if refusal.is_for_rights() { State::Refused } else { State::Absent };
+    Found { state, detail: said, remedy: refusal.remedy().map(str::to_owned) }
+}
+
 fn works_with(detail: impl Into<String>) -> Found {
     Found { state: State::Works, detail: detail.into(), remedy: None }
 }
@@ -95,6 +101,7 @@ impl<'s> Tries<'s> {
                 let costs = "sockets of the others have no owner in any list";
                 self.each(|process| process.list("fd")).found("processes", costs, "CAP_SYS_PTRACE")
             }
+            "bpf-owners" => self.tables(),
             "executables" => {
                 let costs = "rules about executables stay undecided for the others";
                 // A kernel thread has none, which is no refusal.
@@ -243,16 +250,24 @@ impl<'s> Tries<'s> {
         }
     }
 
+    /// As every scan asks.
+    fn tables(&self) -> Found {
+        const ELSE: &str = "every scan walks through /proc instead: the same answer, several times slower";
+        match iterated::references(self.source) {
+            Ok(told) => {
+                let told = counted(told.len(), "socket reference");
+                works_with(format!("the kernel takes iter/task_file, and every scan uses it; {told} told"))
+            }
+            Err(refusal) => unused(&refusal, format!("{refusal}; {ELSE}")),
+        }
+    }
+
     /// Loaded, attached and taken away again.
     fn program(&self, purposes: &[Purpose]) -> Found {
         const COSTS: &str = "`watch` tells a socket that lives only for a moment without its holder";
-        let absent = |refusal: &Refusal, said: String| {
-            let state = if refusal.is_for_rights() { State::Refused } else { State::Absent };
-            Found { state, detail: said, remedy: refusal.remedy().map(str::to_owned) }
-        };
         let programs = match self.programs.get_or_init(|| bpf::load(self.source, Without::default())) {
             Ok(programs) => programs,
-            Err(refusal) => return absent(refusal, format!("{refusal}; {COSTS}")),
+            Err(refusal) => return unused(refusal, format!("{refusal}; {COSTS}")),
         };
         let ours = |hook: &Hook| purposes.iter().any(|purpose| purpose.hooks().contains(hook));
         let used: Vec<&str> =
@@ -263,7 +278,7 @@ impl<'s> Tries<'s> {
         let takes = format!("the kernel takes {}", used.join(", "));
         match refused.first() {
             None => works_with(takes),
-            Some(first) if used.is_empty() => absent(&first.why, format!("{}; {COSTS}", why.join("; "))),
+            Some(first) if used.is_empty() => unused(&first.why, format!("{}; {COSTS}", why.join("; "))),
             Some(first) => Found {
                 state: State::Limited,
                 detail: format!("{takes}; {}", why.join("; ")),

@@ -3,6 +3,8 @@
 #![allow(unsafe_code, reason = "ioctl SIOCGSKNS has no safe wrapper")]
 
 mod ask;
+#[cfg(feature = "bpf")]
+pub(crate) mod bpf;
 mod file;
 mod listing;
 #[cfg(feature = "bpf")]

@@ -12,6 +12,7 @@ mod rivals;
 pub(crate) mod sys;
 mod want;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::process::Command;
 
@@ -118,8 +119,44 @@ fn every_socket() -> Outcome {
     if !wrong.is_empty() {
         return Err(Stop::Fail(wrong.join("\n")));
     }
+    both_ways(&stage.wants)?;
     rivals::nothing_more_by_netstat2(&home, rows)?;
     rivals::nothing_more_by_netstat2(&other, rows)
+}
+
+/// The same owners, whether the kernel tells of all file tables or each is looked for in /proc.
+fn both_ways(wants: &[Want]) -> Outcome {
+    let abilities: Value = serde_json::from_slice(&lab::output(&mut sockwarden(["doctor", "--json"]))?)?;
+    let ability = |ability: &&Value| ability["id"] == "bpf-owners";
+    let ability = abilities["abilities"].as_array().and_then(|all| all.iter().find(ability));
+    if ability.is_none_or(|ability| ability["outcome"] != "works") {
+        println!("skip the program in the kernel: {ability:?}");
+        return Ok(());
+    }
+    let ask = |command: &mut Command| -> Outcome<BTreeMap<u64, Value>> {
+        let document: Value = serde_json::from_slice(&lab::output(command)?)?;
+        let rows = document["sockets"].as_array().ok_or("the document has no sockets")?;
+        let mine = rows.iter().filter_map(|row| {
+            let inode =
+                row["inode"].as_u64().filter(|inode| wants.iter().any(|want| want.inode == *inode))?;
+            Some((inode, json!([row["owners"], row["owner_gap"], row["protocol"], row["state"]])))
+        });
+        Ok(mine.collect())
+    };
+    let told = ask(&mut sockwarden(["list", "--json"]))?;
+    let walked = ask(lab::without_bpf(&mut sockwarden(["list", "--json"])))?;
+    let differ = |inode: &&u64| told.get(*inode) != walked.get(*inode);
+    let all: BTreeSet<u64> = told.keys().chain(walked.keys()).copied().collect();
+    let different: Vec<String> = all
+        .iter()
+        .filter(differ)
+        .map(|inode| {
+            let case = wants.iter().find(|want| want.inode == *inode).map_or("", |want| &want.case);
+            format!("{case}:\n  told {:?}\n  walked {:?}", told.get(inode), walked.get(inode))
+        })
+        .collect();
+    println!("{} sockets with the same owners both ways", all.len() - different.len());
+    lab::ensure(different.is_empty() && all.len() > 30, || different.join("\n"))
 }
 
 fn fill(stage: &mut Stage, dir: &std::path::Path, home: &Netns, other: &Netns, empty: &Netns) -> Outcome {

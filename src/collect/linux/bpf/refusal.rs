@@ -16,6 +16,8 @@ pub(crate) enum Refusal {
     NotBuilt,
     /// Pids that programs see would mean other processes here.
     Foreign,
+    /// It numbers processes or their starts otherwise than /proc does.
+    Otherwise,
     /// The kernel does not describe its types.
     Types(String),
     /// For want of rights.
@@ -31,6 +33,7 @@ impl fmt::Display for Refusal {
             Self::Unwanted => formatter.write_str("not wanted"),
             Self::NotBuilt => formatter.write_str("this build has none"),
             Self::Foreign => formatter.write_str("not every process of the machine is shown here"),
+            Self::Otherwise => formatter.write_str("what it tells of ourselves is not what /proc says"),
             Self::Types(why) => write!(formatter, "the kernel does not describe its types: {why}"),
             Self::Denied(why) => write!(formatter, "the kernel does not let us: {why}"),
             Self::Kernel(why) => write!(formatter, "the kernel refused them: {why}"),
@@ -43,7 +46,12 @@ impl Refusal {
     pub(crate) fn is_for_rights(&self) -> bool {
         match self {
             Self::Foreign | Self::Denied(_) => true,
-            Self::NotLoaded | Self::Unwanted | Self::NotBuilt | Self::Types(_) | Self::Kernel(_) => false,
+            Self::NotLoaded
+            | Self::Unwanted
+            | Self::NotBuilt
+            | Self::Otherwise
+            | Self::Types(_)
+            | Self::Kernel(_) => false,
         }
     }
 
@@ -53,7 +61,7 @@ impl Refusal {
             Self::NotBuilt => Some("cargo build --features bpf"),
             Self::Foreign => Some("run it on the host, or with --pid=host and a /proc without hidepid"),
             Self::Denied(_) => Some("sudo sockwarden, or give it CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"),
-            Self::NotLoaded | Self::Unwanted | Self::Types(_) | Self::Kernel(_) => None,
+            Self::NotLoaded | Self::Unwanted | Self::Otherwise | Self::Types(_) | Self::Kernel(_) => None,
         }
     }
 }
