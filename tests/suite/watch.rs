@@ -138,7 +138,8 @@ fn filters_choose_what_is_told() {
     let mut watch = Watch::start("--json --netns current --dwell 300ms proto:udp");
     let tcp = listener();
     std::thread::sleep(Duration::from_millis(600));
-    let udp = OWN_PORTS.find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok()).unwrap();
+    let mut ports = OWN_PORTS;
+    let udp = ports.find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok()).unwrap();
     let ours = u64::from(udp.local_addr().unwrap().port());
     let other = u64::from(tcp.local_addr().unwrap().port());
     let told = watch.next("opened", |value| {
