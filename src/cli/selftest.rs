@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::errors::Usage;
 use super::exit::Exit;
 use super::interrupt::Pending;
+#[cfg(feature = "desktop")]
 use super::listeners::{self, json};
 use super::session::Session;
 use super::watch::{Args, events, look, without};
