@@ -26,7 +26,6 @@ mod keeping;
 mod list;
 mod listeners;
 mod rules;
-mod selftest;
 mod session;
 mod settings;
 mod snapshot;

@@ -60,7 +60,11 @@ pub(crate) fn come<'j>(
         return Vec::new();
     }
     // Of what arrives, all that may be for somebody else.
-    let elsewhere = judged.elsewhere(|arrival| {
+    let mut these = Region::default();
+    for (arrival, target, _) in &reaching {
+        these.add(limited(door, arrival, target));
+    }
+    let elsewhere = judged.elsewhere(&these, |arrival| {
         let surely =
             reaching.iter().filter(|(other, _, sure)| std::ptr::eq(*other, arrival) && *sure == Sure::Yes);
         surely

@@ -368,7 +368,7 @@ impl Shape {
     ) -> Self {
         let mut asking = Asking { world, judged };
         let Some(place) = asking.world.places.get(netns.0 as usize).and_then(Option::as_ref) else {
-            return Self::blind(netns, bind);
+            return Self::blind(world, netns, bind);
         };
         let alien = bind.device != 0 && !place.known.contains(&bind.device);
         if alien {
@@ -393,24 +393,28 @@ impl Shape {
             }
             gather(&mut products, id, host, through);
         }
-        Self::made_of(products, filtered)
+        Self::made_of(world, products, filtered)
     }
 
-    fn made_of(products: Vec<Product>, filtered: Option<NamespaceId>) -> Self {
+    fn made_of(world: &World<'_>, products: Vec<Product>, filtered: Option<NamespaceId>) -> Self {
         let reach = products.iter().map(|each| each.reach).max().unwrap_or(Reach::None);
         let certain = products.iter().all(|each| each.verdict == Verdict::Accept);
-        Self { entrances: products.into_iter().map(Product::shared).collect(), reach, certain, filtered }
+        let entrances = products.into_iter().map(|each| each.shared(world)).collect();
+        Self { entrances, reach, certain, filtered }
     }
 
     /// Of ways that somebody else found, by the namespaces that they begin in.
-    pub(super) fn of<'p>(ways: impl Iterator<Item = (NamespaceId, &'p Place, Vec<Way>)>) -> Self {
+    pub(super) fn of<'p>(
+        world: &World<'_>,
+        ways: impl Iterator<Item = (NamespaceId, &'p Place, Vec<Way>)>,
+    ) -> Self {
         let mut products = Vec::new();
         ways.for_each(|(netns, place, ways)| gather(&mut products, netns, place, ways));
-        Self::made_of(products, None)
+        Self::made_of(world, products, None)
     }
 
     /// In a namespace that could not be looked into, a loopback bind still tells its class.
-    fn blind(netns: NamespaceId, bind: &Bind) -> Self {
+    fn blind(world: &World<'_>, netns: NamespaceId, bind: &Bind) -> Self {
         let mut products = Vec::new();
         for family in Family::BOTH {
             let Some(Bound::One(address)) = bind.bound[family as usize] else { continue };
@@ -430,7 +434,7 @@ impl Shape {
         }
         let reach = if products.is_empty() { Reach::Unknown } else { Reach::Host };
         Self {
-            entrances: products.into_iter().map(Product::shared).collect(),
+            entrances: products.into_iter().map(|each| each.shared(world)).collect(),
             reach,
             certain: false,
             filtered: None,
@@ -468,12 +472,12 @@ impl Shape {
 }
 
 impl Product {
-    fn shared(self) -> Entrance {
+    fn shared(self, world: &World<'_>) -> Entrance {
         let path = Path {
             entry: Arc::new(self.entry),
-            destinations: self.family.addresses(&self.destinations).into(),
+            destinations: world.list(self.family, &self.destinations),
             ports: None,
-            sources: self.family.addresses(&self.sources).into(),
+            sources: world.list(self.family, &self.sources),
             verdict: self.verdict,
             because: Vec::new(),
         };

@@ -311,7 +311,7 @@ impl Inquirer<'_> {
             Subject::Published(key) => {
                 let mut asking = Asker { world: &world, judged: &mut judged };
                 let row = publish::row(&mut asking, self.snapshot, key);
-                row.map_or_else(|| Shape::of(std::iter::empty()), |row| row.shape)
+                row.map_or_else(|| Shape::of(&world, std::iter::empty()), |row| row.shape)
             }
         };
         shape.exposure(subject.port(), &mut Reasons::default())

@@ -66,15 +66,21 @@ impl Judged {
         sum
     }
 
-    /// All that may not come to a socket; of each arrival it is told what that is.
-    pub(crate) fn elsewhere(&self, of: impl Fn(&Arrival) -> Region) -> Region {
-        let mut sum = self.dropped.clone();
-        sum.add(self.may_accept.clone());
+    /// All that may not come to a socket, of what meets these; of each arrival it is told what that is.
+    pub(crate) fn elsewhere(&self, these: &Region, of: impl Fn(&Arrival) -> Region) -> Region {
+        let near = |region: &Region| {
+            let meeting = region.0.iter().filter(|block| these.0.iter().any(|each| each.meets(block)));
+            Region(meeting.cloned().collect())
+        };
+        let mut sum = near(&self.dropped);
+        sum.add(near(&self.may_accept));
         for arrival in &self.arrivals {
-            sum.add(of(arrival));
+            if !near(&arrival.region).is_empty() {
+                sum.add(of(arrival));
+            }
         }
         for (_, region) in &self.gone {
-            sum.add(region.clone());
+            sum.add(near(region));
         }
         sum
     }
@@ -178,7 +184,8 @@ impl<'a> Journey<'a, '_> {
             self.found.lost |= !stream.is_empty();
             return stream;
         }
-        let mut walk = Walk::new((netns, place, rules), self.question, station);
+        let sets = Rc::clone(&self.world.known_sets);
+        let mut walk = Walk::new((netns, place, rules), self.question, station, sets);
         let (passed, dropped) = walk.hook(stream);
         self.found.lost |= walk.lost;
         self.found.decisions.append(&mut walk.decisions);

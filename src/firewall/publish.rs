@@ -243,7 +243,7 @@ impl Draft {
             let id = NamespaceId(u32::try_from(netns).unwrap_or(u32::MAX));
             Some((id, world.places.get(netns)?.as_ref()?, ways))
         });
-        let shape = Shape::of(ways);
+        let shape = Shape::of(world, ways);
         Row { published: Published { targets: self.targets }, shape, sent: self.sent }
     }
 

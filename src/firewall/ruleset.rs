@@ -148,7 +148,7 @@ pub(crate) enum Meta {
 }
 
 /// Which route to a source is looked for (`nft_fib4_eval`, `rpfilter_lookup_reverse`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Back {
     /// Among those by the interface that the packet came in by.
     Through,

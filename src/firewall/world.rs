@@ -1,9 +1,17 @@
 //! All network namespaces together, and the virtual cables between them.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
 
+use super::evaluate::KnownSets;
 use super::place::Place;
-use crate::model::ranges::Ranges;
+use crate::model::AddrRange;
+use crate::model::ranges::{Family, Ranges};
+
+/// Per family.
+type KnownLists = [BTreeMap<Ranges, Arc<[AddrRange]>>; 2];
 
 /// All namespaces, and what joins them.
 #[derive(Debug)]
@@ -12,6 +20,8 @@ pub(crate) struct World<'a> {
     /// Of each namespace, the cables that lead out of it.
     cables: Vec<Vec<Cable>>,
     listened: Listened,
+    pub(crate) known_sets: Rc<KnownSets>,
+    known_lists: RefCell<KnownLists>,
     /// Of each namespace, whether rules may translate there or in one that it leads to.
     steered: Vec<bool>,
 }
@@ -43,7 +53,14 @@ impl<'a> World<'a> {
             Some(place) => cables(places, number, place),
             None => Vec::new(),
         });
-        let mut world = Self { cables: cables.collect(), places, listened, steered: Vec::new() };
+        let mut world = Self {
+            cables: cables.collect(),
+            places,
+            listened,
+            known_sets: Rc::default(),
+            known_lists: RefCell::default(),
+            steered: Vec::new(),
+        };
         let steers = |number: usize| places[number].as_ref().is_some_and(Place::steers);
         let steered =
             |from: usize| (0..places.len()).any(|to| steers(to) && (from == to || world.leads(from, to)));
@@ -55,6 +72,16 @@ impl<'a> World<'a> {
     pub(crate) fn listened(&self, protocol: Option<u8>) -> Option<Ranges> {
         let protocol = protocol.filter(|protocol| has_ports(*protocol))?;
         Some(self.listened.0.get(&protocol).cloned().unwrap_or_default())
+    }
+
+    /// A set as a list of addresses: one for all who have the same, since it may be of 100,000.
+    pub(crate) fn list(&self, family: Family, set: &Ranges) -> Arc<[AddrRange]> {
+        let mut known = self.known_lists.borrow_mut();
+        let known = &mut known[family as usize];
+        match known.get(set) {
+            Some(list) => Arc::clone(list),
+            None => Arc::clone(known.entry(set.clone()).or_insert(family.addresses(set).into())),
+        }
     }
 
     /// Whether rules may translate what comes into a namespace, there or further on.

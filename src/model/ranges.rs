@@ -53,6 +53,10 @@ impl Ranges {
         Self::in_order(next, self.0.len() + other.0.len())
     }
 
+    pub(crate) fn union_of(sets: &[Self]) -> Self {
+        Self::new(sets.iter().flat_map(|set| &set.0).copied().collect())
+    }
+
     /// Takes in another set. Where that is one interval, which mostly begins behind all, the list is
     /// not written anew.
     pub(crate) fn add(&mut self, other: &Self) {

@@ -13,7 +13,6 @@ mod jsonl;
 mod junit;
 mod markdown;
 mod problems;
-pub mod proof;
 mod sarif;
 mod targets;
 mod view;

@@ -49,8 +49,12 @@ impl Walk<'_> {
                 Step::Lookup { from, set, inverted: false, to: None } => {
                     let Some(set) = table.sets.get(set) else { break };
                     let key = bytes(&registers, *from, set.length);
-                    match self.plain(set, key).filter(|_| !member::doubtful(set, key)) {
-                        Some(condition) if set.otherwise.is_none() => condition,
+                    if set.otherwise.is_some() || member::doubtful(set, key) {
+                        continue;
+                    }
+                    match self.exact(set, key).as_deref().map(|all| &all.0[..]) {
+                        Some([]) => Condition::Never,
+                        Some([one]) => Condition::Within { may: Box::new(one.clone()), must: None },
                         Some(_) | None => continue,
                     }
                 }

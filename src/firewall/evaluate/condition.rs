@@ -102,7 +102,7 @@ impl Walk<'_> {
         Block([all.clone(), all, Ranges::new(vec![(0, u16::MAX.into())])])
     }
 
-    fn block(&self, side: Side, range: Ranges) -> Block {
+    pub(super) fn block(&self, side: Side, range: Ranges) -> Block {
         let mut block = self.everything();
         block.0[side as usize] = range;
         block

@@ -1,5 +1,7 @@
 //! Sets and maps: which packets have their key in one, and what a map makes of them.
 
+use std::rc::Rc;
+
 use super::condition::{Condition, both, padded, split};
 use super::step::Byte;
 use super::{Fate, MOST_BLOCKS, Walk};
@@ -27,20 +29,31 @@ impl<'a> Walk<'a> {
         }
         if set.dynamic {
             // What is in it now is; the packet itself may have put in the rest.
-            let fixed = Set { dynamic: false, ..set.clone() };
-            let (_, outside) = self.member(&fixed, key, here.clone());
+            let (_, outside) = self.held(set, key, here.clone());
             return (here, outside);
         }
-        // A set of plain ranges of one side is one condition, however large.
-        if let Some(condition) = self.plain(set, key) {
-            return split(here, &condition, false);
-        }
+        self.held(set, key, here)
+    }
+
+    /// Which packets have their key among the elements.
+    fn held(&mut self, set: &Set, key: &[Byte], here: Region) -> (Region, Region) {
         let (mut hit, mut rest) = (Region::default(), here);
+        if let Some(all) = self.exact(set, key) {
+            for block in &all.0 {
+                self.lost |= hit.0.len() + rest.0.len() > MOST_BLOCKS;
+                if rest.is_empty() || self.lost {
+                    break;
+                }
+                hit.add(rest.and(block));
+                rest = rest.minus_block(block);
+            }
+            return (hit, rest);
+        }
         for element in &set.elements {
-            if rest.is_empty() {
+            self.lost |= hit.0.len() + rest.0.len() > MOST_BLOCKS;
+            if rest.is_empty() || self.lost {
                 break;
             }
-            self.lost |= hit.0.len() > MOST_BLOCKS;
             let (inside, outside) =
                 split(rest, &self.element(set, key, &element.first, &element.last), false);
             hit.add(inside);
@@ -49,7 +62,42 @@ impl<'a> Walk<'a> {
         (hit, rest)
     }
 
-    pub(super) fn plain(&self, set: &Set, key: &[Byte]) -> Option<Condition> {
+    /// The packets whose key is in a set, where that is known of all. A set may have 100,000 elements
+    /// and be asked in many rules: it is made into blocks once.
+    pub(super) fn exact(&self, set: &Set, key: &[Byte]) -> Option<Rc<Region>> {
+        // All else hangs on where the packets stand.
+        if !key.iter().all(|byte| matches!(byte, Byte::Known(_) | Byte::Part(..))) {
+            return None;
+        }
+        let place = (std::ptr::from_ref(set), self.question.family, key.to_vec());
+        let known = self.known_sets.borrow().get(&place).cloned();
+        known.unwrap_or_else(|| {
+            let made = self.plain(set, key).or_else(|| self.joined(set, key)).map(Rc::new);
+            self.known_sets.borrow_mut().insert(place, made.clone());
+            made
+        })
+    }
+
+    /// Elements that differ in one part only are one block.
+    fn joined(&self, set: &Set, key: &[Byte]) -> Option<Region> {
+        let mut blocks = Vec::with_capacity(set.elements.len());
+        for element in &set.elements {
+            match self.element(set, key, &element.first, &element.last) {
+                Condition::Never => {}
+                Condition::Within { may, must } if must.as_ref() == Some(&may) => blocks.push(*may),
+                Condition::Within { .. }
+                | Condition::Outside { .. }
+                | Condition::Always
+                | Condition::Maybe => {
+                    return None;
+                }
+            }
+        }
+        Some(Region(blocks).gathered())
+    }
+
+    /// A set of plain ranges of one side is one block, however large.
+    fn plain(&self, set: &Set, key: &[Byte]) -> Option<Region> {
         let Some(Byte::Part(side, 0, 0xff)) = key.first().copied() else { return None };
         let whole = (0_u8..).zip(key).all(|(index, byte)| *byte == Byte::Part(side, index, 0xff));
         let width = self.width(side);
@@ -60,7 +108,10 @@ impl<'a> Walk<'a> {
             .elements
             .iter()
             .map(|element| (padded(&element.first, width, 0), padded(&element.last, width, 0xff)));
-        Some(self.within(side, Ranges::new(spans.collect()), true))
+        Some(match Ranges::new(spans.collect()) {
+            none if none.is_empty() => Region::default(),
+            some => Region(vec![self.block(side, some)]),
+        })
     }
 
     fn element(&self, set: &Set, key: &[Byte], first: &[u8], last: &[u8]) -> Condition {

@@ -15,6 +15,8 @@ mod state;
 mod step;
 mod translate;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use self::client::Asked;
@@ -26,7 +28,7 @@ pub(crate) use self::state::{Now, Publication, State, Stream, Tracked};
 use self::step::{Byte, bytes};
 use super::place::{Gate, Place};
 use super::region::Region;
-use super::ruleset::{Chain, Hook, Ruleset, Step, Table, Target, Verdict};
+use super::ruleset::{Chain, Hook, Ruleset, Set, Step, Table, Target, Verdict};
 use crate::model::ranges::Family;
 
 /// More blocks than this, and nothing is said any more.
@@ -86,6 +88,9 @@ enum Tracking {
     Untold,
 }
 
+/// Sets that were made into blocks: by address, as what their key is in the packets of a family.
+pub(crate) type KnownSets = RefCell<BTreeMap<(*const Set, Family, Vec<Byte>), Option<Rc<Region>>>>;
+
 /// A way through the base chains of one hook in one namespace.
 pub(crate) struct Walk<'a> {
     /// Index of the namespace.
@@ -98,6 +103,7 @@ pub(crate) struct Walk<'a> {
     priority: i32,
     tracking: Tracking,
     work: usize,
+    known_sets: Rc<KnownSets>,
     /// What the rule at hand asks of the caller.
     asked: Asked<'a>,
     /// Nothing can be said any more.
@@ -131,8 +137,10 @@ impl<'a> Walk<'a> {
         (netns, place, ruleset): (usize, &'a Place, &'a Ruleset),
         question: Question,
         station: Station<'a>,
+        known_sets: Rc<KnownSets>,
     ) -> Self {
         Self {
+            known_sets,
             netns,
             place,
             ruleset,

@@ -12,8 +12,8 @@ use crate::firewall::world::has_ports;
 use crate::model::ranges::{Family, Ranges};
 
 /// What is known of one byte in a register.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Byte {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Byte {
     Known(u8),
     /// Byte of a side as the sender wrote it, counted from its first, and the bits that are left.
     Part(Side, u8, u8),
