@@ -114,6 +114,9 @@ pub trait Host: Send {
 
     /// Something that the user should know, beside the notifications.
     fn say(&mut self, text: &str);
+
+    /// What became of a note.
+    fn heard(&mut self, _reply: &Reply) {}
 }
 
 /// How to alert.
@@ -213,6 +216,7 @@ impl Agent {
     }
 
     fn reply(&mut self, reply: Reply, host: &mut dyn Host) {
+        host.heard(&reply);
         let now = self.now();
         match reply {
             Reply::Shown { program, id } => {
@@ -311,10 +315,24 @@ impl Running {
     /// When no thread can be started.
     #[cfg(feature = "desktop")]
     pub fn start(options: &Options, buttons: bool, say: fn(&str)) -> io::Result<Self> {
+        Self::overheard(options, buttons, say, None)
+    }
+
+    /// The same, and what becomes of each note is told to somebody.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    #[cfg(feature = "desktop")]
+    pub fn overheard(
+        options: &Options,
+        buttons: bool,
+        say: fn(&str),
+        told: Option<Sender<Reply>>,
+    ) -> io::Result<Self> {
         let (inbox, outbox) = channel();
         let screen = desktop::Screen::open(buttons, inbox.clone())?;
         let agent = Agent::new(options);
-        let run = move || agent.run(&outbox, &mut Desktop { screen, say });
+        let run = move || agent.run(&outbox, &mut Desktop { screen, say, told });
         let thread = std::thread::Builder::new().name("alerts".to_owned()).spawn(run)?;
         Ok(Self { inbox, thread: Some(thread) })
     }
@@ -337,6 +355,7 @@ impl Running {
 struct Desktop {
     screen: desktop::Screen,
     say: fn(&str),
+    told: Option<Sender<Reply>>,
 }
 
 #[cfg(feature = "desktop")]
@@ -353,6 +372,13 @@ impl Host for Desktop {
 
     fn say(&mut self, text: &str) {
         (self.say)(text);
+    }
+
+    fn heard(&mut self, reply: &Reply) {
+        if let Some(told) = &self.told {
+            // Whoever asked may have heard enough.
+            let _ = told.send(reply.clone());
+        }
     }
 }
 

@@ -154,6 +154,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let shown = columns.iter().copied().chain(sort.iter().map(|key| key.column));
     shown.for_each(|column| needs(column, &mut wants));
     wants.owners |= args.pids;
+    let lettered = args.letters.protocols();
+    let protocols = both(lettered.clone(), filter.protocols());
+    // Which rows there are hangs on no column, and only who judges the packet filter knows of published
+    // ports.
+    let offered = |all: &Vec<Protocol>| {
+        all.iter().any(|each| matches!(each, Protocol::Tcp | Protocol::Udp | Protocol::Sctp))
+    };
+    wants.places |= !args.pids && filter.means_published() && protocols.as_ref().is_none_or(offered);
 
     let mut subject = session.look(&sight, sight.wants(wants))?;
     let mut report = Report::default();
@@ -163,14 +171,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     } else if wants.places {
         session.expose(&mut subject);
     }
-    let lettered = args.letters.protocols();
     let mut selection = subject
         .select(&sight, |seen| args.letters.matches(lettered.as_deref(), seen) && filter.matches(seen));
     if judged {
         report = subject.report_on(&selection);
     }
     output::sort(&subject.snapshot, &mut selection, &sort);
-    let protocols = both(lettered, filter.protocols());
     let question = Question { owners: wants.owners, reach: wants.places, protocols, ..sight.question() };
     let view = subject.view(&report, &selection, &question, &[]);
     let options = ListOptions { columns, header: !args.letters.no_header };

@@ -26,6 +26,7 @@ mod keeping;
 mod list;
 mod listeners;
 mod rules;
+mod selftest;
 mod session;
 mod settings;
 mod snapshot;

@@ -75,8 +75,13 @@ pub(crate) struct Args {
     /// [default: /var/lib/sockwarden/history.db for root, else one at home]
     #[cfg(feature = "history")]
     #[arg(long, value_name = "FILE.db", num_args = 0..=1, require_equals = true, help_heading = "Telling",
-          conflicts_with = "filter", value_hint = clap::ValueHint::FilePath)]
+          conflicts_with_all = ["filter", "self_test"], value_hint = clap::ValueHint::FilePath)]
     history: Option<Option<PathBuf>>,
+    /// Open a harmless door that a rule objects to, and prove that whoever must hear of it does within
+    /// 2 seconds: rules, with --notify the desktop, and the subscribers of a watch that publishes
+    #[arg(long, conflicts_with_all = ["filter", "all", "netns", "standing", "every", "dwell", "length", "exec", "fail_on"],
+          help_heading = "Telling")]
+    self_test: bool,
     #[command(flatten)]
     ground: Ground,
     /// End with 1 as soon as a new finding of this severity or above is told: none, info, low,
@@ -91,6 +96,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let filter = Filter::parse(&args.words.filter)?;
     let format = args.answer.format(Format::SCREENS)?;
     let session = Session::open(&args.answer.manner, &args.ground)?;
+    if args.self_test {
+        return super::selftest::run(&args, format, &session);
+    }
     let own_namespace_only =
         args.netns.as_deref().or_else(|| session.settings.get("scan.netns")) == Some("current");
     let options = Options {
@@ -98,10 +106,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         dwell: args.dwell.unwrap_or_else(|| session.settings.duration("watch.dwell")),
         connections: args.all,
         all_namespaces: !own_namespace_only,
-        without: args
-            .without_hook
-            .iter()
-            .fold(Without::default(), |without, name| without.and(name).unwrap_or(without)),
+        without: without(&args),
         until: args.length.map(|length| Instant::now() + length),
     };
     let (rules, suppressions) = (session.rules()?, session.suppressions()?);
@@ -182,9 +187,8 @@ struct Post<'s> {
 
 impl Desk for Post<'_> {
     fn scan(&mut self) -> io::Result<(Snapshot, Report)> {
-        let wants = Wants { all_namespaces: !self.own_namespace_only, gentle: true, ..Wants::EVERYTHING };
-        let mut snapshot = scan::gather(&Source::live()?, &wants);
-        let report = scan::judge(&mut snapshot, self.upstream, &self.rules, &self.suppressions);
+        let (snapshot, report) =
+            look(self.own_namespace_only, self.upstream, &self.rules, &self.suppressions)?;
         #[cfg(feature = "history")]
         if let Some(keeping) = &mut self.keeping {
             keeping.scanned(&snapshot);
@@ -282,6 +286,24 @@ impl Desk for Post<'_> {
             self.session.console.notice(&cost(tally));
         }
     }
+}
+
+/// The hooks in the kernel that we are to do without.
+pub(super) fn without(args: &Args) -> Without {
+    args.without_hook.iter().fold(Without::default(), |without, name| without.and(name).unwrap_or(without))
+}
+
+/// Everything that is so now, judged.
+pub(super) fn look(
+    own_namespace_only: bool,
+    upstream: Option<crate::model::Upstream>,
+    rules: &RuleSet,
+    suppressions: &Suppressions,
+) -> io::Result<(Snapshot, Report)> {
+    let wants = Wants { all_namespaces: !own_namespace_only, gentle: true, ..Wants::EVERYTHING };
+    let mut snapshot = scan::gather(&Source::live()?, &wants);
+    let report = scan::judge(&mut snapshot, upstream, rules, suppressions);
+    Ok((snapshot, report))
 }
 
 /// A change as outputs know it.

@@ -15,6 +15,7 @@ use crate::model::{Endpoint, NamespaceId, Protocol, Socket, State};
 /// `ours`: inodes of the sockets through which we asked, which are no part of the answer.
 pub(crate) fn arrange(table: Table, ours: &[u64]) -> Arranged {
     let Table { mut sockets, mut unix_peers } = table;
+    without_inherited_cookies(&mut sockets);
     let mut order: Vec<(u128, u32)> =
         sockets.iter().zip(0_u32..).map(|(socket, at)| (key(socket), at)).collect();
     order.sort_unstable();
@@ -98,6 +99,22 @@ fn shown_again(sockets: &[Socket], inodes: &Inodes) -> Vec<bool> {
         }
     }
     again
+}
+
+/// An accepted MPTCP socket is a copy of its listener, cookie and all (`mptcp_sk_clone_init`): it keeps
+/// none, for a cookie is the name of one socket.
+fn without_inherited_cookies(sockets: &mut [Socket]) {
+    let mut seen: HashMap<(NamespaceId, u64), (u64, bool)> = HashMap::new();
+    for socket in sockets.iter().filter(|socket| socket.protocol == Protocol::Mptcp) {
+        let (inode, shared) = seen.entry((socket.netns, socket.cookie)).or_insert((socket.inode, false));
+        *shared |= *inode != socket.inode;
+    }
+    let copies = sockets.iter_mut().filter(|socket| {
+        socket.protocol == Protocol::Mptcp
+            && socket.state != State::Listen
+            && seen.get(&(socket.netns, socket.cookie)).is_some_and(|(_, shared)| *shared)
+    });
+    copies.for_each(|socket| socket.cookie = 0);
 }
 
 fn same(one: &Socket, other: &Socket) -> bool {
@@ -278,6 +295,23 @@ mod tests {
         ];
         let Arranged { sockets, .. } = arrange(Table { sockets, unix_peers: Vec::new() }, &[]);
         assert_eq!(sockets.iter().map(|each| each.cookie).collect::<Vec<_>>(), [6, 3, 4, 1]);
+    }
+
+    #[test]
+    fn what_an_mptcp_listener_accepted_has_no_cookie_of_its_listener() {
+        let mut listener = socket(Protocol::Mptcp, 9, 4, 70);
+        listener.state = State::Listen;
+        let sockets = vec![
+            listener,
+            socket(Protocol::Mptcp, 9, 5, 70),
+            socket(Protocol::Mptcp, 9, 0, 70),
+            socket(Protocol::Mptcp, 9, 6, 71),
+            socket(Protocol::Tcp, 9, 7, 70),
+        ];
+        let Arranged { sockets, .. } = arrange(Table { sockets, unix_peers: Vec::new() }, &[]);
+        let mut named: Vec<_> = sockets.iter().map(|each| (each.inode, each.cookie)).collect();
+        named.sort_unstable();
+        assert_eq!(named, [(0, 0), (4, 70), (5, 0), (6, 71), (7, 70)]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod unsupported;
 #[cfg(not(target_os = "linux"))]
 use unsupported as imp;
 
-pub use imp::{Stage, enter, folder, on_stage, possible, spawn};
+pub use imp::{Door, Stage, enter, folder, on_stage, possible, spawn};
 
 /// Why there can be no demo here, in a sentence.
 #[derive(Debug, thiserror::Error)]

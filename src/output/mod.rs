@@ -13,6 +13,7 @@ mod jsonl;
 mod junit;
 mod markdown;
 mod problems;
+pub mod proof;
 mod sarif;
 mod targets;
 mod view;

@@ -163,9 +163,9 @@ pub fn run(desk: &mut dyn Desk, options: &Options) -> io::Result<Tally> {
         files: Files::new(desk.files()),
         tally: Tally::default(),
     };
-    let flow = watch.begin(desk)?;
+    let (flow, due) = watch.begin(desk)?;
     if flow.is_continue() {
-        watch.follow(desk)?;
+        watch.follow(desk, due)?;
     }
     Ok(watch.tally)
 }
@@ -189,19 +189,26 @@ struct Due {
 }
 
 impl Watch {
-    fn begin(&mut self, desk: &mut dyn Desk) -> io::Result<ControlFlow<()>> {
-        let (batch, _) = self.scan(desk, SeenBy::Start)?;
-        // The first look only notes what there is.
-        self.events.look();
+    /// Tells too whether something has changed meanwhile, so that another scan is due.
+    fn begin(&mut self, desk: &mut dyn Desk) -> io::Result<(ControlFlow<()>, Option<Due>)> {
+        let (batch, changed) = self.scan(desk, SeenBy::Start)?;
+        // What is there now and was not there for the scan has come in between.
+        let seen = self.events.look();
+        let changed = changed || seen.changed || seen.lost > 0;
+        let due = changed.then(|| Due { hint: seen.lost == 0, ..Due::new(Instant::now(), SeenBy::Look) });
         let limits: Vec<String> = self.events.limits().into_iter().chain(self.generation.limits()).collect();
         desk.begun(self.ledger.standing().0, &limits)?;
-        desk.tell(batch)
+        let mut flow = desk.tell(batch)?;
+        if flow.is_continue() {
+            let (lost, changes) = (seen.lost, self.brief(desk, seen));
+            flow = self.deliver(desk, Batch { at: epoch(), seen_by: SeenBy::Look, changes, lost })?;
+        }
+        Ok((flow, due))
     }
 
-    fn follow(&mut self, desk: &mut dyn Desk) -> io::Result<()> {
+    fn follow(&mut self, desk: &mut dyn Desk, mut due: Option<Due>) -> io::Result<()> {
         let mut reconcile = Instant::now() + trigger::jitter(self.options.every);
         let mut files_at = Instant::now() + FILES_EVERY;
-        let mut due: Option<Due> = None;
         let mut rested = Instant::now();
         loop {
             let listening = self.events.listens_from();

@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("alert::a_thousand_findings_are_a_handful_of_notifications", DESKTOP, thousand),
         trial("alert::only_roots_watch_is_believed", &[Need::Root], strangers),
         trial("alert::watch_notifies_by_itself", DESKTOP, watch_notifies),
+        trial("alert::a_self_test_proves_the_whole_chain", DESKTOP, self_test),
     ]
 }
 
@@ -322,4 +323,46 @@ fn watch_notifies() -> Outcome {
     std::thread::sleep(Duration::from_secs(2));
     expect(desk.displayed() == Some(0), "a listener is told once", &format!("{:?}", desk.displayed()))?;
     expect(Path::new(&desk.state().join("sockwarden/alerts.json")).exists(), "it is remembered", "no file")
+}
+
+/// A service of root's, a screen of nobody's: a door of the self-test's own is seen, judged, shown, told to
+/// subscribers, and gone.
+fn self_test() -> Outcome {
+    let desk = Desk::open()?;
+    let here = Netns::new()?;
+    here.ip("link set lo up")?;
+    let socket = desk.folder.path().join("watch.sock");
+    let publish = format!("--publish={}", socket.display());
+    let mut command = lab::sockwarden(["watch", &publish, "--netns", "current", "--quiet"]);
+    command.stderr(Stdio::null());
+    here.enter(&mut command)?;
+    let _service = Program::start(&mut command)?;
+    lab::wait("the service", || UnixStream::connect(&socket).ok())?;
+    let mut command = desk.environment(desk.folder.path().join("sockwarden"));
+    command.args(["watch", "--self-test", "--notify", "--json", &publish]);
+    here.enter(&mut command)?;
+    let done = nobody(&mut command).stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let steps: Vec<Value> = said.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    for name in ["seen", "finding", "notification", "service", "closed"] {
+        let step = steps.iter().find(|step| step["step"] == name).ok_or(name)?;
+        // On a busy machine it may come late, and is then said to.
+        let late = step["message"].as_str().is_some_and(|text| text.contains("later than"));
+        expect(step["outcome"] == "passed" || late, name, &said)?;
+    }
+    let shown = desk.history()?;
+    expect(
+        shown.len() == 1 && shown[0].1.contains("sw-self-test"),
+        "one notification",
+        &format!("{shown:?}"),
+    )?;
+    // Nobody shows anything: that is a failure, and the rest is still proven.
+    let mut command = Command::new(desk.folder.path().join("sockwarden"));
+    command.args(["watch", "--self-test", "--notify", "--json", &publish]);
+    command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent").env("HOME", "/nonexistent");
+    here.enter(&mut command)?;
+    let done = nobody(&mut command).stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let failed = said.lines().any(|line| line.contains(r#""step":"notification","outcome":"failed""#));
+    expect(failed && done.status.code() == Some(1), "no server is a failure", &said)
 }

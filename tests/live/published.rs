@@ -249,6 +249,10 @@ fn into_a_container() -> Outcome {
     ensure(scene.called(FRIEND, 7501)?.is_none(), || "7501 is not".into())?;
     let found = scene.asked(&["list", "port:7500", "state:published"])?;
     ensure(found["sockets"].as_array().unwrap().len() == 1, || format!("port:7500: {found}"))?;
+    let mut command = sockwarden(["list", "-H", "--netns", "current", "--columns", "port", "port:8080"]);
+    scene.host.enter(&mut command)?;
+    let told = String::from_utf8(output(&mut command)?).unwrap_or_default();
+    ensure(told.trim() == "8080", || format!("a row hangs on columns: {told:?}"))?;
     // What is redirected to a socket of the same namespace is that socket's own.
     ensure(scene.row(&said, "tcp", 9000).is_none(), || "a row for 9000".into())?;
     ensure(scene.called(FRIEND, 9000)?.as_deref() == Some("host"), || "9000 is the host's".into())?;

@@ -138,7 +138,8 @@ fn filters_choose_what_is_told() {
     let mut watch = Watch::start("--json --netns current --dwell 300ms proto:udp");
     let tcp = listener();
     std::thread::sleep(Duration::from_millis(600));
-    let udp = OWN_PORTS.find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok()).unwrap();
+    let mut ports = OWN_PORTS;
+    let udp = ports.find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok()).unwrap();
     let ours = u64::from(udp.local_addr().unwrap().port());
     let other = u64::from(tcp.local_addr().unwrap().port());
     let told = watch.next("opened", |value| {
@@ -202,6 +203,38 @@ fn whoever_asks_is_told_what_it_costs() {
     // Not SIGINT: a shell lets what it starts in the background ignore that one.
     watch.signal("-TERM");
     assert_eq!(watch.end(), Some(143));
+}
+
+/// The whole chain, with nobody else to tell: what cannot be tried is said.
+#[test]
+fn a_self_test_follows_a_door_of_its_own() {
+    let done = Command::new(env!("CARGO_BIN_EXE_sockwarden"))
+        .args(["watch", "--self-test", "--json", "--publish=/nonexistent/watch.sock"])
+        .env("HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    let steps: Vec<Value> = said.lines().map(line).collect();
+    let outcome = |name: &str| {
+        let mut found = steps.iter().filter(|step| step["step"] == name).map(|step| step["outcome"].clone());
+        let one = found.next().unwrap_or_else(|| panic!("no {name} in {said}"));
+        assert!(found.next().is_none(), "{name} twice in {said}");
+        one
+    };
+    assert_eq!([outcome("notification"), outcome("service")], ["skipped", "skipped"]);
+    // How soon it is depends on the machine: what is late has failed, but was told.
+    let late = |name: &str| {
+        let told = steps.iter().any(|step| step["step"] == name && step["after_ms"].is_number());
+        assert!(told && (outcome(name) == "passed" || said.contains("later than")), "{name}: {said}");
+        outcome(name) != "passed"
+    };
+    let any_late = ["seen", "finding", "closed"].map(late).contains(&true);
+    assert_eq!(done.status.code(), Some(i32::from(any_late)), "{said}");
+    let seen = steps.iter().find(|step| step["step"] == "seen").unwrap();
+    assert!(seen["message"].as_str().unwrap().starts_with("sw-self-test (pid "), "{seen}");
+    let notice = String::from_utf8_lossy(&done.stderr).into_owned();
+    let folder = notice.split_whitespace().find(|word| word.contains("sockwarden-self-test-")).unwrap();
+    assert!(!std::path::Path::new(folder).exists(), "{folder} is taken away");
 }
 
 /// Written by another process: what this one had open for writing could not be executed while a

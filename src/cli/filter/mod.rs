@@ -131,6 +131,14 @@ impl Filter {
         }
     }
 
+    /// Whether ports that address translation publishes may be meant.
+    pub(crate) fn means_published(&self) -> bool {
+        !self.words.iter().any(|word| {
+            let published = matches!(&word.test, Test::Glob(name) if glob(name, b"published"));
+            matches!(word.key, Key::State | Key::Role) && published == word.negated
+        })
+    }
+
     /// The protocols that these words leave; `None` when they say nothing of protocols.
     pub(crate) fn protocols(&self) -> Option<Vec<Protocol>> {
         let named = |word: &Word| match &word.test {
@@ -454,6 +462,15 @@ mod tests {
             let mut wants = Wants::NOTHING;
             filter(words).needs(&mut wants);
             assert_eq!(wants.places, needed, "{words}");
+        }
+        for (words, meant) in [
+            ("proto:tcp", true),
+            ("state:pub*", true),
+            ("state:listen", false),
+            ("not state:published", false),
+            ("not state:listen", true),
+        ] {
+            assert_eq!(filter(words).means_published(), meant, "{words}");
         }
     }
 }

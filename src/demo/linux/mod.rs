@@ -1,5 +1,6 @@
 //! The stage and the programs on it, on Linux.
 
+mod door;
 mod link;
 mod namespace;
 mod parts;
@@ -15,6 +16,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use rustix::process::Signal;
+
+pub use door::Door;
 
 use super::Refusal;
 
@@ -158,14 +161,23 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Starts a program and waits until it says that its sockets are open. Returns its pid.
+    /// Returns its pid.
     fn start(&mut self, program: &Path, words: &[&OsStr]) -> io::Result<u32> {
+        let actor = Actor::start(program, words)?;
+        let pid = actor.0.id();
+        self.actors.push(actor);
+        Ok(pid)
+    }
+}
+
+impl Actor {
+    /// Starts a program and waits until it says that its sockets are open.
+    fn start(program: &Path, words: &[&OsStr]) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.arg(PART).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn()?;
-        let pid = child.id();
         let output = child.stdout.take();
-        self.actors.push(Actor(child));
+        let actor = Self(child);
         let (sender, receiver) = channel();
         std::thread::spawn(move || {
             let mut line = String::new();
@@ -173,7 +185,7 @@ impl Stage {
             let _ = sender.send(matches!(read, Some(Ok(_))) && line == "ready\n");
         });
         match receiver.recv_timeout(PATIENCE) {
-            Ok(true) => Ok(pid),
+            Ok(true) => Ok(actor),
             Ok(false) | Err(_) => Err(io::Error::other(format!("{} did not start", program.display()))),
         }
     }

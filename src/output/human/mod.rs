@@ -7,6 +7,7 @@ mod event;
 mod history;
 mod list;
 mod paint;
+mod proof;
 mod screens;
 mod table;
 mod ways;
@@ -16,6 +17,7 @@ pub(crate) use audit::audit;
 pub(crate) use event::event;
 pub(crate) use history::history;
 pub(crate) use list::list;
+pub(crate) use proof::step;
 pub(crate) use screens::{diff, doctor, gaps, rules};
 pub(crate) use why::why;
 

@@ -5,6 +5,7 @@ mod change;
 mod document;
 mod history;
 mod inquiry;
+mod proof;
 mod report;
 mod screens;
 mod snapshot;
@@ -19,6 +20,7 @@ use crate::model::{Observation, Snapshot, SocketIndex};
 use crate::output::{Comparison, Examination, Question, Recollection, RuleRow, View, Why};
 
 pub(crate) use self::change::write_change;
+pub(crate) use self::proof::write_step;
 pub(crate) use self::report::{finding, undecided, visibility};
 pub(crate) use self::screens::changes;
 pub use self::snapshot::{ReadError, read_snapshot};
