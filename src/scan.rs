@@ -22,6 +22,13 @@ pub fn gather(source: &Source, wants: &Wants) -> Snapshot {
     snapshot
 }
 
+/// What can be said at once of a socket that has just come: of its own holders what is read soonest, and
+/// who reaches it by what the last scan knew of interfaces and filters, which must be in the snapshot.
+pub fn glimpse(source: &Source, snapshot: &mut Snapshot, upstream: Option<Upstream>) {
+    enrich::context(snapshot, source, &Wants { processes: true, units: true, ..Wants::NOTHING });
+    firewall::expose(snapshot, upstream);
+}
+
 /// Everything that follows from what was read; nothing is read here.
 pub fn judge(
     snapshot: &mut Snapshot,

@@ -15,7 +15,7 @@ use super::interrupt::Pending;
 #[cfg(feature = "desktop")]
 use super::listeners::{self, json};
 use super::session::Session;
-use super::watch::{Args, events, look, without};
+use super::watch::{Args, events, glimpse, look, without};
 use crate::demo::Door;
 use crate::finding::{ChangeKind, Report, Suppressions};
 use crate::model::{Endpoint, Observation, Snapshot, Upstream};
@@ -307,6 +307,10 @@ fn service(stream: std::os::unix::net::UnixStream, door: Arc<OnceLock<u32>>) -> 
 impl Desk for Proof<'_> {
     fn scan(&mut self) -> io::Result<(Snapshot, Report)> {
         look(true, self.upstream, &self.rules, &self.suppressions)
+    }
+
+    fn glimpse(&self, snapshot: &mut Snapshot) {
+        glimpse(snapshot, self.upstream);
     }
 
     fn wanted(&self, seen: &Observation<'_>) -> bool {

@@ -196,6 +196,10 @@ impl Desk for Post<'_> {
         Ok((snapshot, report))
     }
 
+    fn glimpse(&self, snapshot: &mut Snapshot) {
+        glimpse(snapshot, self.upstream);
+    }
+
     fn wanted(&self, seen: &Observation<'_>) -> bool {
         (!self.own_namespace_only || seen.namespace().own) && self.filter.matches(seen)
     }
@@ -291,6 +295,13 @@ impl Desk for Post<'_> {
 /// The hooks in the kernel that we are to do without.
 pub(super) fn without(args: &Args) -> Without {
     args.without_hook.iter().fold(Without::default(), |without, name| without.and(name).unwrap_or(without))
+}
+
+/// See [`Desk::glimpse`].
+pub(super) fn glimpse(snapshot: &mut Snapshot, upstream: Option<crate::model::Upstream>) {
+    if let Ok(source) = Source::live() {
+        scan::glimpse(&source, snapshot, upstream);
+    }
 }
 
 /// Everything that is so now, judged.

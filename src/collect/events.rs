@@ -40,7 +40,7 @@ pub struct Seen {
     pub lost: u64,
 }
 
-/// A socket that lived shortly.
+/// A socket that no scan has seen: it lived shortly, or has just come.
 #[derive(Clone, Debug)]
 pub struct Brief {
     /// Inode of its namespace.
@@ -48,6 +48,25 @@ pub struct Brief {
     pub socket: Socket,
     /// Who opened it, where a program in the kernel told.
     pub owner: Option<Arc<Process>>,
+}
+
+/// Puts down what could not be read any more of a process that ended under our eyes, as a program in
+/// the kernel told it.
+pub fn describe(process: &mut Process, told: &Process) {
+    let same = (process.pid, process.start_ticks) == (told.pid, told.start_ticks);
+    if !same || process.exe.known().is_some() || told.exe.known().is_none() {
+        return;
+    }
+    (process.exe, process.exe_state) = (told.exe.clone(), told.exe_state);
+    (process.cmdline, process.capabilities) = (told.cmdline.clone(), told.capabilities.clone());
+    for (fact, told) in [(&mut process.uid, &told.uid), (&mut process.euid, &told.euid)] {
+        if fact.is_unknown() {
+            *fact = told.clone();
+        }
+    }
+    if process.parents.is_unknown() {
+        process.parents = told.parents.clone();
+    }
 }
 
 /// The live events of one machine.
@@ -107,6 +126,12 @@ impl Events {
     /// Whether a scan would tell anything new.
     pub fn unsettled(&self) -> bool {
         self.imp.unsettled()
+    }
+
+    /// Sockets that the kernel has told of since the last time, that still are open, and that no scan
+    /// has seen; none in a flood, which is for scans.
+    pub fn newcomers(&mut self) -> Vec<Brief> {
+        self.imp.newcomers()
     }
 
     /// What the kernel has told since the last time.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::events::{Seen, Without};
+use super::events::{Brief, Seen, Without};
 use crate::model::Snapshot;
 use crate::source::Source;
 
@@ -37,6 +37,10 @@ impl Watcher {
 
     pub(super) fn hear(&mut self) -> Seen {
         Seen::default()
+    }
+
+    pub(super) fn newcomers(&mut self) -> Vec<Brief> {
+        Vec::new()
     }
 
     pub(super) fn heard(&self) -> bool {

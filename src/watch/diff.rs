@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::finding::{ChangeKind, Finding, Report, Severity, place, port_place, program};
-use crate::model::{Endpoint, Hex, Observation, Process, Protocol, Reach, Role, Snapshot, SocketIndex};
+use crate::model::{
+    Endpoint, Hex, NamespaceId, Observation, Process, Protocol, Reach, Role, Snapshot, SocketIndex,
+};
 
 /// A socket as it was at some moment, in an excerpt of that moment's snapshot.
 #[derive(Clone, Debug)]
@@ -78,6 +80,29 @@ struct Leaving {
     port: Vec<u8>,
 }
 
+/// Told ahead of the scan that will see it.
+#[derive(Debug)]
+struct Ahead {
+    kind: Kind,
+    kept: Kept,
+    traits: Traits,
+    port: Vec<u8>,
+}
+
+impl Ahead {
+    fn leave(self, since: Instant) -> (Door, Leaving) {
+        let Self { kind, kept, traits, port } = self;
+        (Door { kind, number: 0 }, Leaving { since, kept, traits, port })
+    }
+}
+
+/// A socket for as long as it lives: inode of its namespace, and cookie.
+type Identity = (u64, u64);
+
+fn identity(each: &Observation<'_>) -> Identity {
+    (each.namespace().inode, each.socket.cookie)
+}
+
 /// Everything that counts at one moment.
 #[derive(Debug, Default)]
 struct Moment {
@@ -93,6 +118,7 @@ pub struct Ledger {
     connections: bool,
     last: Moment,
     leaving: BTreeMap<Door, Leaving>,
+    ahead: BTreeMap<Identity, Ahead>,
     /// Findings that were told and have gone, by rule and program.
     clearing: BTreeMap<String, (Instant, Arc<Snapshot>, Finding)>,
 }
@@ -105,6 +131,7 @@ impl Ledger {
             connections,
             last: Moment::default(),
             leaving: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             clearing: BTreeMap::new(),
         }
     }
@@ -128,6 +155,7 @@ impl Ledger {
         for (door, standing) in &next.doors {
             self.compare(door, standing, &mut news);
         }
+        self.ahead.clear();
         self.judge(now, &next, &mut news);
         // What has come back by now was not away, however late this scan is.
         let mut changes = self.expire(now);
@@ -160,6 +188,10 @@ impl Ledger {
     /// Whether something that came and went is a door that stands, or takes the place of one that has
     /// just gone: then it is no news, and is away from now on.
     pub fn knows(&mut self, now: Instant, each: &Observation<'_>) -> bool {
+        if let Some(ahead) = self.ahead.remove(&identity(each)) {
+            self.leaving.extend([ahead.leave(now)]);
+            return true;
+        }
         let kind = self.kind(each);
         let door = |number| Door { kind: kind.clone(), number };
         let all = door(0)..=door(usize::MAX);
@@ -169,6 +201,45 @@ impl Ledger {
             leaving.since = now;
             true
         })
+    }
+
+    /// Whether a socket that no scan has seen is plainly new. Then it is news at once, and none for the
+    /// scan that sees it. What may be a restart, a wider bind or another owner is left to the scan.
+    pub fn foresee(&mut self, kept: &Kept) -> bool {
+        let each = kept.observe();
+        let (kind, port) = (self.kind(&each), port_place(&each));
+        let near = |other: &Kind, at: &[u8]| {
+            other.netns == kind.netns && (other.place == kind.place || at == port.as_slice())
+        };
+        let known = self.last.doors.iter().any(|(door, standing)| near(&door.kind, &standing.port))
+            || self.leaving.iter().any(|(door, leaving)| near(&door.kind, &leaving.port))
+            || self.ahead.values().any(|ahead| near(&ahead.kind, &ahead.port));
+        if known || each.socket.cookie == 0 || !(self.connections || receives(&each)) {
+            return false;
+        }
+        let ahead = Ahead { kind, kept: kept.clone(), traits: traits(&each), port };
+        self.ahead.insert(identity(&each), ahead).is_none()
+    }
+
+    /// The namespace of that inode at the last moment.
+    pub fn place(&self, inode: u64) -> Option<NamespaceId> {
+        let at = self.last.snapshot.namespaces.iter().position(|each| each.inode == inode)?;
+        u32::try_from(at).ok().map(NamespaceId)
+    }
+
+    /// A snapshot of no socket with the places of the last moment, which has none until they are back.
+    pub fn lend(&mut self) -> Snapshot {
+        let last = &mut self.last.snapshot;
+        Snapshot {
+            host: last.host.clone(),
+            upstream: last.upstream,
+            namespaces: std::mem::take(&mut last.namespaces),
+            ..Snapshot::default()
+        }
+    }
+
+    pub fn take_back(&mut self, lent: Snapshot) {
+        self.last.snapshot.namespaces = lent.namespaces;
     }
 
     /// When the next thing will have been away for long enough.
@@ -253,6 +324,13 @@ impl Ledger {
 
     /// Notes what stood and stands no more.
     fn leave(&mut self, now: Instant, next: &Moment) {
+        let stands: BTreeSet<Identity> = if self.ahead.is_empty() {
+            BTreeSet::new()
+        } else {
+            next.doors.values().map(|standing| identity(&next.snapshot.observe(standing.at))).collect()
+        };
+        let ended = self.ahead.extract_if(.., |at, _| !stands.contains(at));
+        self.leaving.extend(ended.map(|(_, ahead)| ahead.leave(now)));
         let gone: Vec<(&Door, &Standing)> =
             self.last.doors.iter().filter(|(door, _)| !next.doors.contains_key(door)).collect();
         if gone.is_empty() {
@@ -274,6 +352,11 @@ impl Ledger {
         if let Some(was) = self.last.doors.get(door) {
             let before = |ledger: &Self| ledger.keep(was.at);
             self.differences(&was.traits, standing, news, before);
+            return;
+        }
+        if let Some(was) = self.ahead.remove(&identity(&news.moment.snapshot.observe(standing.at))) {
+            let kept = was.kept.clone();
+            self.differences(&was.traits, standing, news, |_| kept.clone());
             return;
         }
         if let Some(was) = self.leaving.remove(door) {
@@ -601,6 +684,74 @@ mod tests {
         assert_eq!(clock.see(0, &sample).len(), 1);
         clock.1 = Ledger::new(DWELL, true);
         assert_eq!(clock.see(0, &sample).len(), 2);
+    }
+
+    fn kept(sample: &Sample, at: usize) -> Kept {
+        Kept { snapshot: Arc::new(sample.snapshot.clone()), at: sample.everything()[at] }
+    }
+
+    #[test]
+    fn what_was_told_ahead_is_no_news_for_the_scan_and_its_end_is_told_once() {
+        let mut clock = Clock::new();
+        clock.see(0, &Sample::new());
+        let mut told = web(10);
+        assert!(clock.1.foresee(&kept(&told, 0)), "plainly new");
+        assert!(!clock.1.foresee(&kept(&told, 0)), "once");
+        assert_eq!(clock.see(1, &web(10)), [], "the scan finds what was told");
+        // Another one is judged anew by the scan, and ends before the next.
+        told.listener("0.0.0.0:81", Reach::Lan, &[10]).cookie = 81;
+        assert!(clock.1.foresee(&kept(&told, 1)));
+        told.snapshot.sockets[1].exposure.as_mut().unwrap().reach = Reach::Internet;
+        assert_eq!(kinds(&clock.see(1, &told)), [ChangeKind::Reach]);
+        told.listener("0.0.0.0:82", Reach::Lan, &[10]).cookie = 82;
+        assert!(clock.1.foresee(&kept(&told, 2)));
+        told.snapshot.sockets.pop();
+        assert_eq!(clock.see(1, &told), []);
+        clock.0 += DWELL;
+        let closed = clock.1.expire(clock.0);
+        let port = crate::model::sample::endpoint("0.0.0.0:82");
+        assert_eq!(closed.len(), 1);
+        assert_eq!(closed[0].before.as_ref().unwrap().observe().socket.local, port);
+    }
+
+    #[test]
+    fn what_was_told_ahead_and_ends_at_once_is_away_from_then_on() {
+        let mut clock = Clock::new();
+        let told = web(10);
+        assert!(clock.1.foresee(&kept(&told, 0)));
+        // The kernel's word of its end knows the socket, but not the unit of its holder.
+        let mut ended = told.clone();
+        ended.snapshot.processes[0].unit = Fact::Unknown;
+        assert!(clock.1.knows(clock.0, &ended.snapshot.observe(ended.everything()[0])));
+        assert_eq!(clock.see(1, &Sample::new()), []);
+        clock.0 += DWELL;
+        assert_eq!(clock.1.expire(clock.0).len(), 1);
+    }
+
+    #[test]
+    fn what_may_be_a_restart_a_wider_bind_or_another_owner_is_left_to_the_scan() {
+        let mut clock = Clock::new();
+        clock.see(0, &serving(10, "/usr/bin/redis-server", 7, "127.0.0.1:6379", Reach::Host));
+        let again = serving(20, "/usr/bin/redis-server", 7, "127.0.0.1:6379", Reach::Host);
+        assert!(!clock.1.foresee(&kept(&again, 0)), "a restart");
+        let wide = serving(20, "/usr/bin/redis-server", 7, "0.0.0.0:6379", Reach::Lan);
+        assert!(!clock.1.foresee(&kept(&wide, 0)), "a wider bind");
+        clock.see(1, &Sample::new());
+        let mut other = serving(20, "/usr/bin/nc", 8, "127.0.0.1:6379", Reach::Host);
+        other.snapshot.processes[0].unit = Fact::Absent;
+        assert!(!clock.1.foresee(&kept(&other, 0)), "another owner after it has gone");
+    }
+
+    #[test]
+    fn places_that_were_lent_come_back() {
+        let mut clock = Clock::new();
+        clock.see(0, &web(10));
+        let before = clock.1.standing().0.clone();
+        let lent = clock.1.lend();
+        assert_eq!(lent.namespaces, before.namespaces);
+        clock.1.take_back(lent);
+        assert_eq!(*clock.1.standing().0, before);
+        assert_eq!(clock.1.place(before.namespaces[0].inode), Some(NamespaceId(0)));
     }
 
     fn found(sample: &Sample, severity: Severity) -> Report {

@@ -20,17 +20,22 @@ use std::time::{Duration, Instant};
 pub use diff::{Change, Kept, Ledger};
 pub use trigger::Files;
 
-use crate::collect::events::{Brief, Events, Seen};
+use crate::collect::events::{Brief, Events, Seen, describe};
 pub use crate::collect::events::{Hook, Without};
 use crate::finding::{ChangeKind, Report};
 use crate::firewall::generation::Generation;
 use crate::model::{
-    Holder, How, Namespace, NamespaceId, Observation, ProcessId, Snapshot, SocketIndex, Span,
+    Holder, How, Namespace, NamespaceId, Observation, Process, ProcessId, Snapshot, SocketIndex, Span,
 };
 use crate::source::Source;
 
 /// What is gone so soon after the kernel told of it is told without a scan.
 const SHORTLY: Duration = Duration::from_millis(10);
+/// What was told ahead of a scan may wait for it so long.
+const TOLD: Duration = Duration::from_millis(100);
+/// Telling ahead must be quick; where it is not, it is left to the scans for a while.
+const QUICK: Duration = Duration::from_millis(20);
+const LEFT: Duration = Duration::from_secs(10);
 /// A change of addresses or rules seldom comes alone.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Scans that signs ask for may take this part of one core.
@@ -117,6 +122,10 @@ pub trait Desk {
     /// When this machine cannot be looked at.
     fn scan(&mut self) -> io::Result<(Snapshot, Report)>;
 
+    /// What can be said at once of a snapshot of one socket that has just come, with the places of
+    /// the last scan.
+    fn glimpse(&self, snapshot: &mut Snapshot);
+
     /// Whether changes of this socket are wanted.
     fn wanted(&self, seen: &Observation<'_>) -> bool;
 
@@ -162,6 +171,7 @@ pub fn run(desk: &mut dyn Desk, options: &Options) -> io::Result<Tally> {
         ledger: Ledger::new(options.dwell, options.connections),
         files: Files::new(desk.files()),
         tally: Tally::default(),
+        ahead_from: Instant::now(),
     };
     let (flow, due) = watch.begin(desk)?;
     if flow.is_continue() {
@@ -177,6 +187,8 @@ struct Watch {
     ledger: Ledger,
     files: Files,
     tally: Tally,
+    /// From when on it is tried again to tell ahead of scans.
+    ahead_from: Instant,
 }
 
 /// A scan that is due.
@@ -241,12 +253,16 @@ impl Watch {
             let look = now >= self.next_look() || now >= reconcile;
             if look || now >= listening && self.events.heard() {
                 let seen = if look { self.look() } else { self.events.hear() };
-                if seen.changed || seen.lost > 0 {
-                    let seen_by = if seen.told { SeenBy::Event } else { SeenBy::Look };
-                    due = Some(sooner(due, Due { hint: seen.lost == 0, ..Due::new(now + SHORTLY, seen_by) }));
-                }
-                batch.lost = seen.lost;
+                let (changed, lost, told) = (seen.changed, seen.lost, seen.told);
+                batch.lost = lost;
                 batch.changes.extend(self.brief(desk, seen));
+                let ahead = self.ahead(desk);
+                if changed || lost > 0 {
+                    let seen_by = if told { SeenBy::Event } else { SeenBy::Look };
+                    let at = now + if ahead.is_empty() || lost > 0 { SHORTLY } else { TOLD };
+                    due = Some(sooner(due, Due { hint: lost == 0, ..Due::new(at, seen_by) }));
+                }
+                batch.changes.extend(ahead);
             }
             // What is said to be away may have come back, if a scan is due.
             if due.is_none() {
@@ -315,6 +331,7 @@ impl Watch {
         }
         let lost = seen.lost;
         changes.extend(self.brief(desk, seen));
+        changes.extend(self.ahead(desk));
         Ok((Batch { at, seen_by, changes, lost }, changed))
     }
 
@@ -370,6 +387,45 @@ impl Watch {
             let change = |kind, before, after| Change { kind, before, after, finding: None };
             changes.push(change(ChangeKind::Opened, None, Some(kept.clone())));
             changes.push(change(ChangeKind::Closed, Some(kept), None));
+        }
+        changes
+    }
+
+    /// Sockets that have just come and are plainly new are told before any scan has seen them.
+    fn ahead(&mut self, desk: &dyn Desk) -> Vec<Change> {
+        let start = Instant::now();
+        let newcomers = self.events.newcomers();
+        if start < self.ahead_from {
+            return Vec::new();
+        }
+        let mut changes = Vec::new();
+        for Brief { netns, mut socket, owner } in newcomers {
+            let Some(told) = owner else { continue };
+            let Some(at) = self.ledger.place(netns) else { continue };
+            socket.netns = at;
+            let holder = Holder { process: ProcessId(0), fd: -1, how: How::Event };
+            socket.holders = Span { start: 0, len: 1 };
+            let mut snapshot = self.ledger.lend();
+            snapshot.taken_at = epoch();
+            (snapshot.sockets, snapshot.holders) = (vec![socket], vec![holder]);
+            snapshot.processes = vec![Process::clone(&told)];
+            desk.glimpse(&mut snapshot);
+            snapshot.processes.iter_mut().for_each(|process| describe(process, &told));
+            let (part, numbers) = snapshot.excerpt(&[SocketIndex(0)]);
+            self.ledger.take_back(snapshot);
+            let Some(at) = numbers.get(&SocketIndex(0)).copied() else { continue };
+            let kept = Kept { snapshot: Arc::new(part), at };
+            if desk.wanted(&kept.observe()) && self.ledger.foresee(&kept) {
+                changes.push(Change {
+                    kind: ChangeKind::Opened,
+                    before: None,
+                    after: Some(kept),
+                    finding: None,
+                });
+            }
+        }
+        if start.elapsed() > QUICK {
+            self.ahead_from = Instant::now() + LEFT;
         }
         changes
     }

@@ -16,7 +16,7 @@ use super::netns::{self, Namespaces};
 use super::proc_net::{self, File, inode_of};
 use super::sock_diag;
 use super::wire::{self, Dump};
-use crate::collect::events::{Brief, Seen};
+use crate::collect::events::{Brief, Seen, describe};
 use crate::collect::gaps::Gaps;
 use crate::collect::table::Table;
 use crate::model::{
@@ -28,16 +28,17 @@ use crate::source::{Heard, Source, Subscription};
 pub(crate) const CAN_LOOK: bool = true;
 
 const NETLINK_SOCK_DIAG: u32 = 4;
-/// Groups 1 to 4: TCP and UDP of IPv4, then of IPv6; those of UDP alone where a program tells of
-/// listeners.
-const DESTROY_GROUPS: u32 = 0b1111;
+/// Groups 1 and 3, 2 and 4: TCP and UDP of IPv4 and IPv6. Joined where no program tells of ends.
+const DESTROY_TCP: u32 = 0b0101;
 const DESTROY_UDP: u32 = 0b1010;
 /// Namespaces that are looked into and listened in between two scans; the rest is found by scans.
 const NAMESPACES: usize = 64;
 /// Brief sockets that are told apart in one look; more are counted as lost.
-const MOST_BRIEF: usize = 1_000;
+const MOST_BRIEF: usize = 20_000;
 /// How far back one that is alike is looked for.
 const ALIKE: usize = 64;
+/// Newcomers at once that are worth to be told ahead of a scan.
+const NEWCOMERS: usize = 8;
 /// Sockets that are remembered until a scan has seen them.
 const UNSCANNED: usize = 100_000;
 /// Linux's own choice, for a namespace where it could not be read.
@@ -80,6 +81,8 @@ pub(crate) struct Watcher {
     known: BTreeSet<Key>,
     /// Found by looks, and by no scan yet: if they end now, no scan will ever tell of them.
     unscanned: BTreeMap<Key, Fresh>,
+    /// Told of by programs since newcomers were last asked for.
+    newcomers: Vec<Key>,
     /// Something that a scan has seen is no more as it was.
     stale: bool,
     programs: Result<Programs, Refusal>,
@@ -106,6 +109,7 @@ impl Watcher {
             last: BTreeSet::new(),
             known: BTreeSet::new(),
             unscanned: BTreeMap::new(),
+            newcomers: Vec::new(),
             stale: false,
             programs: Err(Refusal::NotLoaded),
             memory: Memory::default(),
@@ -163,7 +167,12 @@ impl Watcher {
         // what was never bound has none.
         const REMOTE_PORT: u32 = 16 + 4 + 2;
         const LOCAL_PORT: u32 = 16 + 4;
-        let groups = if self.uses(Purpose::Listen) { DESTROY_UDP } else { DESTROY_GROUPS };
+        let tcp = if self.uses(Purpose::Listen) { 0 } else { DESTROY_TCP };
+        let udp = if self.uses(Purpose::Release) { 0 } else { DESTROY_UDP };
+        let groups = tcp | udp;
+        if groups == 0 {
+            return None;
+        }
         let heard = source
             .subscribe(inode, NETLINK_SOCK_DIAG, groups)
             .and_then(|ends| ends.only(REMOTE_PORT, LOCAL_PORT).map(|()| ends));
@@ -201,7 +210,7 @@ impl Watcher {
             let fresh = self.unscanned.get(&key).and_then(|fresh| fresh.owner.as_deref());
             if let Some(owner) = ended.as_ref().and_then(|brief| brief.owner.as_deref()).or(fresh) {
                 if socket.holders.len > 0 {
-                    describe_holder(snapshot, at, owner);
+                    describe_holders(snapshot, at, owner);
                 } else {
                     name_owner(snapshot, at, owner);
                 }
@@ -314,40 +323,72 @@ impl Watcher {
 
     /// What programs tell; returns what has begun to listen.
     fn openings(&mut self, seen: &mut Seen) -> Vec<Key> {
-        let Ok(programs) = &mut self.programs else { return Vec::new() };
-        let (mut events, booted, memory) = (Vec::new(), self.booted, &mut self.memory);
-        let lost = programs.drain(&mut |bytes| {
-            let Some(mut event) = record::decode(bytes, booted) else { return };
-            memory.complete(&mut event);
-            events.push(event);
-        });
-        seen.lost += lost;
-        let own = self.source.as_ref().and_then(Source::own_netns);
+        let mut programs = match std::mem::replace(&mut self.programs, Err(Refusal::NotLoaded)) {
+            Ok(programs) => programs,
+            refused @ Err(_) => {
+                self.programs = refused;
+                return Vec::new();
+            }
+        };
         let mut fresh = Vec::new();
-        for Event { what, netns, mut socket, owner, told } in events {
-            let key = self.named(self::key(netns, &socket));
-            socket.cookie = key.1;
-            match what {
-                _ if !self.all_namespaces && own.is_some_and(|own| own != netns) => {}
-                What::Binds if !receives(&socket, self.ephemeral(netns)) => {}
-                What::Listens | What::Binds => {
-                    self.stale |= self.known.contains(&key);
-                    if self.unscanned.len() < UNSCANNED {
-                        let owner = owner.map(|owner| self.described(owner, told));
-                        self.unscanned.insert(key, Fresh::new(socket, owner));
-                        fresh.push(key);
-                    } else {
-                        seen.lost += 1;
-                    }
+        let booted = self.booted;
+        seen.lost += programs.drain(&mut |bytes, lost| {
+            let Some(mut event) = record::decode(bytes, booted) else { return };
+            self.memory.complete(&mut event);
+            fresh.extend(self.take_in(seen, event, lost));
+        });
+        self.programs = Ok(programs);
+        fresh
+    }
+
+    /// Returns what has begun. `lost`: not every event has come.
+    fn take_in(&mut self, seen: &mut Seen, event: Event, lost: bool) -> Option<Key> {
+        let Event { what, netns, mut socket, owner, told } = event;
+        let own = self.source.as_ref().and_then(Source::own_netns);
+        if !self.all_namespaces && own.is_some_and(|own| own != netns) {
+            return None;
+        }
+        let key = self.named(key(netns, &socket));
+        socket.cookie = key.1;
+        let datagram = socket.kind == SocketType::Dgram;
+        let looked_for = !datagram || receives(&socket, self.ephemeral(netns));
+        match what {
+            What::Listens | What::Binds if looked_for => {
+                self.stale |= self.known.contains(&key);
+                if self.unscanned.len() >= UNSCANNED {
+                    seen.lost += 1;
+                    return None;
                 }
-                What::Ends => {
-                    if !self.end(seen, &key) && lost > 0 {
-                        tell_brief(seen, netns, Fresh::new(socket, None));
-                    }
+                let owner = owner.map(|owner| self.described(owner, told));
+                self.unscanned.insert(key, Fresh::new(socket, owner));
+                if self.newcomers.len() <= NEWCOMERS {
+                    self.newcomers.push(key);
+                }
+                return Some(key);
+            }
+            What::Ends => {
+                // Of TCP every beginning was told; a datagram socket may have got its port by sending.
+                let untold = lost || datagram && looked_for;
+                if !self.end(seen, &key) && untold {
+                    tell_brief(seen, netns, Fresh::new(socket, None));
                 }
             }
+            What::Listens | What::Binds => {}
         }
-        fresh
+        None
+    }
+
+    /// See [`crate::collect::events::Events::newcomers`].
+    pub(crate) fn newcomers(&mut self) -> Vec<Brief> {
+        let keys = std::mem::take(&mut self.newcomers);
+        if keys.len() > NEWCOMERS {
+            return Vec::new();
+        }
+        let still = keys.iter().filter_map(|key| Some((key.0, self.unscanned.get(key)?)));
+        let named = still.filter(|(_, fresh)| fresh.owner.is_some());
+        named
+            .map(|(netns, fresh)| Brief { netns, socket: fresh.socket.clone(), owner: fresh.owner.clone() })
+            .collect()
     }
 
     fn ephemeral(&self, netns: u64) -> (u16, u16) {
@@ -507,19 +548,9 @@ fn name_owner(snapshot: &mut Snapshot, at: usize, owner: &Process) {
     (socket.holders, socket.owner_gap) = (Span { start, len: 1 }, None);
 }
 
-/// Puts down what could not be read any more of a holder that ended under our eyes.
-fn describe_holder(snapshot: &mut Snapshot, at: usize, owner: &Process) {
+fn describe_holders(snapshot: &mut Snapshot, at: usize, owner: &Process) {
     for holder in &snapshot.holders[snapshot.sockets[at].holders.range()] {
-        let process = &mut snapshot.processes[holder.process.0 as usize];
-        if (process.pid, process.start_ticks) == (owner.pid, owner.start_ticks) && process.exe.is_unknown() {
-            (process.exe, process.exe_state) = (owner.exe.clone(), owner.exe_state);
-            process.cmdline = owner.cmdline.clone();
-            for (fact, known) in [(&mut process.uid, &owner.uid), (&mut process.euid, &owner.euid)] {
-                if fact.is_unknown() {
-                    *fact = known.clone();
-                }
-            }
-        }
+        describe(&mut snapshot.processes[holder.process.0 as usize], owner);
     }
 }
 
@@ -639,18 +670,19 @@ mod tests {
         let mut sample = Sample::new();
         let process = sample.process(7, "/usr/bin/brief");
         let told = process.clone();
-        process.exe = Fact::Unknown;
+        // A corpse has neither.
+        (process.exe, process.cmdline) = (Fact::Absent, Fact::Known(Vec::new()));
         sample.listener("127.0.0.1:80", crate::model::Reach::Host, &[7]);
         let snapshot = &mut sample.snapshot;
         let mut other = told.clone();
         other.start_ticks += 1;
-        describe_holder(snapshot, 0, &other);
+        describe_holders(snapshot, 0, &other);
         let holder = |snapshot: &Snapshot| {
             let at = snapshot.holders[snapshot.sockets[0].holders.range()][0].process;
             snapshot.process(at).exe.clone()
         };
-        assert_eq!(holder(snapshot), Fact::Unknown, "another process under the same number");
-        describe_holder(snapshot, 0, &told);
+        assert_eq!(holder(snapshot), Fact::Absent, "another process under the same number");
+        describe_holders(snapshot, 0, &told);
         assert_eq!(holder(snapshot), Fact::Known("/usr/bin/brief".into()));
     }
 

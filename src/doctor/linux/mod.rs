@@ -116,7 +116,7 @@ impl<'s> Tries<'s> {
             "netns-enter" => self.namespaces(),
             "bound-tcp" => self.bound(),
             "bpf-listen" => self.program(&[Purpose::Listen]),
-            "bpf-bind" => self.program(&[Purpose::Bind4, Purpose::Bind6]),
+            "bpf-bind" => self.program(&[Purpose::Bind4, Purpose::Bind6, Purpose::Release]),
             "interfaces" => {
                 self.ask(0, &probe::links(), "who can reach a socket is told from its address alone")
             }

@@ -26,7 +26,7 @@ impl Programs {
         match *self {}
     }
 
-    pub(crate) fn drain(&mut self, _take: &mut dyn FnMut(&[u8])) -> u64 {
+    pub(crate) fn drain(&mut self, _take: &mut dyn FnMut(&[u8], bool)) -> u64 {
         match *self {}
     }
 

@@ -36,7 +36,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define DEEP 4
 
 /* A sleeping reader is woken at most this often, in nanoseconds; it looks by itself that long after
- * it was woken. Mirrored by `REST` of mod.rs. */
+ * it was woken. Mirrored by `REST` of ear.rs. */
 #define REST 10000000ULL
 
 struct parent {
@@ -96,7 +96,7 @@ struct scratch {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 << 20);
+	__uint(max_entries, 2 << 20);
 } EVENTS SEC(".maps");
 
 struct {
@@ -379,10 +379,17 @@ int BPF_PROG(listening_plain, struct sock *sk, int oldstate, int newstate)
 	return 0;
 }
 
+static __always_inline bool datagram(struct bpf_sock *ctx)
+{
+	__u32 protocol = ctx->protocol;
+
+	return protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE;
+}
+
 /* A bind that the kernel has granted, of whatever is not TCP's. Answers 1: we deny nothing. */
 static __always_inline int binding(struct bpf_sock *ctx)
 {
-	if (ctx->protocol != IPPROTO_UDP && ctx->protocol != IPPROTO_UDPLITE)
+	if (!datagram(ctx))
 		return 1;
 	struct scratch *s = begin(BINDS);
 	if (!s)
@@ -405,4 +412,16 @@ SEC("cgroup/post_bind6")
 int binding6(struct bpf_sock *ctx)
 {
 	return binding(ctx);
+}
+
+/* The end of a datagram socket that somebody new could have spoken to. */
+SEC("cgroup/sock_release")
+int releasing(struct bpf_sock *ctx)
+{
+	struct sock *sk = (struct sock *)ctx;
+
+	if (!datagram(ctx) || !BPF_CORE_READ(sk, __sk_common.skc_num) || BPF_CORE_READ(sk, __sk_common.skc_dport))
+		return 1;
+	ends(sk, bpf_get_socket_cookie(ctx), false);
+	return 1;
 }

@@ -14,10 +14,12 @@ pub enum Hook {
     Bind4,
     /// Those of IPv6.
     Bind6,
+    /// Ends of sockets that were bound there.
+    Release,
 }
 
 impl Hook {
-    pub const ALL: [Self; 4] = [Self::TcpState, Self::TcpStatePlain, Self::Bind4, Self::Bind6];
+    pub const ALL: [Self; 5] = [Self::TcpState, Self::TcpStatePlain, Self::Bind4, Self::Bind6, Self::Release];
 
     /// The section of the object, in the words of the kernel's own documentation.
     pub fn name(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Hook {
             Self::TcpStatePlain => "raw_tp/inet_sock_set_state",
             Self::Bind4 => "cgroup/post_bind4",
             Self::Bind6 => "cgroup/post_bind6",
+            Self::Release => "cgroup/sock_release",
         }
     }
 
@@ -37,6 +40,7 @@ impl Hook {
             Self::TcpStatePlain => "listening_plain",
             Self::Bind4 => "binding4",
             Self::Bind6 => "binding6",
+            Self::Release => "releasing",
         }
     }
 }
@@ -47,10 +51,11 @@ pub enum Purpose {
     Listen,
     Bind4,
     Bind6,
+    Release,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 3] = [Self::Listen, Self::Bind4, Self::Bind6];
+    pub const ALL: [Self; 4] = [Self::Listen, Self::Bind4, Self::Bind6, Self::Release];
 
     /// Best first.
     pub fn hooks(self) -> &'static [Hook] {
@@ -58,6 +63,7 @@ impl Purpose {
             Self::Listen => &[Hook::TcpState, Hook::TcpStatePlain],
             Self::Bind4 => &[Hook::Bind4],
             Self::Bind6 => &[Hook::Bind6],
+            Self::Release => &[Hook::Release],
         }
     }
 }

@@ -19,6 +19,7 @@ struct in6_addr { union { __u8 u6_addr8[16]; } in6_u; };
 
 struct sock_common {
 	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
 	__u16 skc_num;
 	unsigned short skc_family;
 	int skc_bound_dev_if;

@@ -8,13 +8,14 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt as _;
 
-use aya::maps::{Array, MapData, RingBuf};
+use aya::maps::{Array, RingBuf};
 use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSock, Program, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 
+use super::ear::Ear;
 use super::hooks::{Hook, Purpose, Without};
 use super::{Refusal, Refused};
 use crate::collect::linux::rights;
@@ -22,15 +23,9 @@ use crate::source::{Source, give_back_memory};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("events.bpf.o");
 
-/// Where `COUNTS` counts what there was no room for.
-const LOST: u32 = 0;
-
 /// The programs that the kernel took; they go when this is dropped.
 pub(crate) struct Programs {
-    ring: RingBuf<MapData>,
-    counts: Array<MapData, u64>,
-    /// What had been lost when it was last asked.
-    lost: u64,
+    ear: Ear,
     used: Vec<Hook>,
     refused: Vec<Refused>,
     _kept: Ebpf,
@@ -39,11 +34,7 @@ pub(crate) struct Programs {
 impl fmt::Debug for Programs {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let used: Vec<&str> = self.used.iter().map(|hook| hook.name()).collect();
-        formatter
-            .debug_struct("Programs")
-            .field("used", &used)
-            .field("lost", &self.lost)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Programs").field("used", &used).finish_non_exhaustive()
     }
 }
 
@@ -85,10 +76,10 @@ impl Programs {
         let missing = || Refusal::Kernel("the object lacks a map".to_owned());
         let ring = RingBuf::try_from(kept.take_map("EVENTS").ok_or_else(missing)?);
         let counts = Array::try_from(kept.take_map("COUNTS").ok_or_else(missing)?);
+        let ring = ring.map_err(|error| refused(&error))?;
+        let counts = counts.map_err(|error| refused(&error))?;
         Ok(Self {
-            ring: ring.map_err(|error| refused(&error))?,
-            counts: counts.map_err(|error| refused(&error))?,
-            lost: 0,
+            ear: Ear::open(ring, counts).map_err(|error| refused(&error))?,
             used,
             refused: refused_ones,
             _kept: kept,
@@ -105,27 +96,22 @@ impl Programs {
         &self.refused
     }
 
-    /// Hands over what was told since the last time, without waiting, and returns how much was lost
-    /// meanwhile.
-    pub(crate) fn drain(&mut self, take: &mut dyn FnMut(&[u8])) -> u64 {
-        while let Some(record) = self.ring.next() {
-            take(&record);
-        }
-        let lost = self.counts.get(&LOST, 0).unwrap_or(self.lost);
-        let more = lost.saturating_sub(self.lost);
-        self.lost = lost;
-        more
+    /// Hands over what was told since the last time, without waiting, each with whether anything was
+    /// lost meanwhile, and returns how much.
+    pub(crate) fn drain(&mut self, take: &mut dyn FnMut(&[u8], bool)) -> u64 {
+        self.ear.empty(take)
     }
 
     pub(crate) fn has_told(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut ring = [PollFd::new(&self.ring, PollFlags::IN)];
-        poll(&mut ring, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        let bell = self.descriptor();
+        let mut bell = [PollFd::from_borrowed_fd(bell, PollFlags::IN)];
+        poll(&mut bell, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// Readable when something has been told.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
+        self.ear.descriptor()
     }
 }
 
@@ -148,7 +134,7 @@ fn hang(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), ProgramError
             program.load()?;
             program.attach(event)?;
         }
-        Hook::Bind4 | Hook::Bind6 => {
+        Hook::Bind4 | Hook::Bind6 | Hook::Release => {
             let program: &mut CgroupSock = program.try_into()?;
             program.load()?;
             // Others' programs stay: a link joins them (Linux 5.7).

@@ -7,6 +7,8 @@
 
 #[cfg(all(target_os = "linux", not(feature = "bpf")))]
 mod absent;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+mod ear;
 pub mod holder;
 pub mod hooks;
 #[cfg(all(target_os = "linux", feature = "bpf"))]

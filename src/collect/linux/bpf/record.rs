@@ -41,7 +41,7 @@ pub enum What {
     Listens,
     /// A datagram socket has got its address.
     Binds,
-    /// A listener does so no more.
+    /// A listener does so no more, a datagram socket is closed.
     Ends,
 }
 
@@ -82,8 +82,8 @@ pub fn decode(record: &[u8], booted: i64) -> Option<Event> {
         (What::Listens | What::Ends, 33) => (Protocol::Dccp, SocketType::Stream),
         (What::Listens | What::Ends, 132) => (Protocol::Sctp, SocketType::Stream),
         (What::Listens | What::Ends, 262) => (Protocol::Mptcp, SocketType::Stream),
-        (What::Binds, 17) => (Protocol::Udp, SocketType::Dgram),
-        (What::Binds, 136) => (Protocol::UdpLite, SocketType::Dgram),
+        (What::Binds | What::Ends, 17) => (Protocol::Udp, SocketType::Dgram),
+        (What::Binds | What::Ends, 136) => (Protocol::UdpLite, SocketType::Dgram),
         (What::Listens | What::Binds | What::Ends, _) => return None,
     };
     let address: [u8; 16] = record.get(84..100)?.try_into().ok()?;
