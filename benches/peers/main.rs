@@ -4,7 +4,8 @@
 //! commands run in a pid, mount and network namespace of their own, so that each tool sees exactly the
 //! load; round by round, output to /dev/null. CPU time (user + system) and peak memory are the kernel's
 //! own figures of wait4(2). Prints medians and the median of the ratios to `ss -tunap` of the same
-//! round; asserts nothing, since the machine has other work.
+//! round; asserts nothing, since the machine has other work. Owners come from the program in the kernel
+//! where it loads; the rows "by /proc" are of the same sockwarden, which may not call bpf(2).
 
 #![allow(unsafe_code, reason = "namespaces and wait4 have no safe interface")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench speaks to its reader")]

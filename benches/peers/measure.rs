@@ -1,6 +1,7 @@
 //! Runs the commands in turn and says what each cost.
 
 use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -66,6 +67,12 @@ fn commands(own: &Path) -> Vec<(&'static str, Command)> {
         command
     };
     let sockwarden = Path::new(env!("CARGO_BIN_EXE_sockwarden"));
+    let walks = |args: &[&str]| {
+        let mut command = make(sockwarden, args);
+        // SAFETY: nothing but one system call happens between fork and exec.
+        unsafe { command.pre_exec(forbid_bpf) };
+        command
+    };
     vec![
         ("ss -tunap", make(Path::new("ss"), &["-tunap"])),
         ("lsof -nP -i", make(Path::new("lsof"), &["-nP", "-i"])),
@@ -74,8 +81,30 @@ fn commands(own: &Path) -> Vec<(&'static str, Command)> {
         ("sockwarden list -tuxap", make(sockwarden, &["list", "-tuxap"])),
         ("sockwarden list --json", make(sockwarden, &["list", "--json"])),
         ("sockwarden audit --json", make(sockwarden, &["audit", "--json"])),
+        ("list -tuxap, by /proc", walks(&["list", "-tuxap"])),
+        ("list --json, by /proc", walks(&["list", "--json"])),
+        ("list -tuxa, no owners", make(sockwarden, &["list", "-tuxa"])),
         ("true (start-up floor)", make(Path::new("true"), &[])),
     ]
+}
+
+/// This process gets EPERM from bpf(2) from now on (seccomp(2)), as in most containers.
+fn forbid_bpf() -> io::Result<()> {
+    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const EQUALS: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    let rule = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let number = u32::try_from(libc::SYS_bpf).map_err(io::Error::other)?;
+    let mut rules = [
+        rule(LOAD, 0, 0), // seccomp_data.nr
+        rule(EQUALS, 1, number),
+        rule(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned()),
+        rule(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: rules.as_mut_ptr() };
+    // SAFETY: the rules outlive the call.
+    check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) })
+        .map(|_| ())
 }
 
 /// Milliseconds and MiB.
