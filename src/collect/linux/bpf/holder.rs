@@ -63,8 +63,8 @@ pub struct Foreign;
 pub struct Records {
     /// The beginning of a record whose end is still to come.
     begun: Vec<u8>,
-    /// Whose table is being told.
-    tid: Option<u32>,
+    /// Whose table is being told: the kernel's own number of the task.
+    task: Option<u32>,
 }
 
 impl Records {
@@ -95,12 +95,12 @@ impl Records {
         let mut at = 0;
         while let Some(unit) = bytes.get(at..at + REFERENCE) {
             let of = u32_at(unit, 12).ok_or(Foreign)?;
-            let tid = of & NUMBER;
+            let task = of & NUMBER;
             let kind = match of >> 24 {
                 TASK => {
                     let Some(whole) = bytes.get(at..at + HOLDER) else { break };
-                    take(Record::Holder(holder(whole, tid).ok_or(Foreign)?));
-                    self.tid = Some(tid);
+                    take(Record::Holder(holder(whole, of).ok_or(Foreign)?));
+                    self.task = Some(task);
                     at += HOLDER;
                     continue;
                 }
@@ -109,7 +109,7 @@ impl Records {
                 NAMESPACE => Kind::Namespace,
                 _ => return Err(Foreign),
             };
-            if self.tid != Some(tid) {
+            if self.task != Some(task) {
                 return Err(Foreign);
             }
             let fd = u32_at(unit, 8).and_then(|fd| i32::try_from(fd).ok()).ok_or(Foreign)?;
@@ -120,14 +120,14 @@ impl Records {
     }
 }
 
-fn holder(bytes: &[u8], tid: u32) -> Option<Holder> {
-    if u32_at(bytes, HOLDER - 4)? != TASK << 24 | tid {
+fn holder(bytes: &[u8], of: u32) -> Option<Holder> {
+    if u32_at(bytes, HOLDER - 4)? != of {
         return None;
     }
     let name = bytes.get(REFERENCE..REFERENCE + COMM)?;
     Some(Holder {
         pid: u32_at(bytes, 8)?,
-        tid,
+        tid: u32_at(bytes, REFERENCE + COMM + 4)?,
         parent: u32_at(bytes, REFERENCE + COMM)?,
         start_ticks: u64_at(bytes, 0)? / NANOSECONDS_PER_TICK,
         name: name.split(|byte| *byte == 0).next().unwrap_or_default().into(),
@@ -145,7 +145,8 @@ pub(in crate::collect::linux) mod tests {
         bytes.extend(name);
         bytes.resize(REFERENCE + COMM, 0);
         bytes.extend(1_u32.to_ne_bytes());
-        bytes.extend([0; 8]);
+        bytes.extend(tid.to_ne_bytes());
+        bytes.extend([0; 4]);
         bytes.extend((TASK << 24 | tid).to_ne_bytes());
         bytes
     }

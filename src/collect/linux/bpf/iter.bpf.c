@@ -14,14 +14,14 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define NSFS_MAGIC 0x6e736673
 #define ANON_INODE_FS_MAGIC 0x09041934
 
-/* Kinds of records, in the upper 8 bits of their last word; below it the task, whose number has 22
- * (PID_MAX_LIMIT in <linux/threads.h>). */
+/* Kinds of records, in the upper 8 bits of their last word; below it the kernel's own number of the
+ * task, which has 22 (PID_MAX_LIMIT in <linux/threads.h>). */
 #define TASK 1
 #define SOCKET 2
 #define RING 3      /* an io_uring: what is registered in it, its fdinfo tells */
 #define NAMESPACE 4 /* of whatever kind */
 #define NUMBER 0xffffff
-#define OF(kind, tid) ((kind) << 24 | ((tid) & NUMBER))
+#define OF(kind, task) ((kind) << 24 | ((task)->pid & NUMBER))
 
 struct holder {
 	__u64 start; /* of the process: nanoseconds since boot */
@@ -29,7 +29,8 @@ struct holder {
 	__u32 of;
 	char comm[16]; /* of the process */
 	__u32 parent;  /* 0: not in this pid namespace */
-	__u32 unused[2];
+	__u32 tid;
+	__u32 unused;
 	__u32 of_again;
 };
 
@@ -136,36 +137,33 @@ int owners(struct bpf_iter__task_file *ctx)
 	int kind = kind_of(file, inode);
 	if (!kind)
 		return 0;
-	/* The reader's own namespace has this level, and its tasks are those that are visited. */
-	struct task_struct *reader = (void *)bpf_get_current_task();
-	__u32 level = BPF_CORE_READ(reader, thread_pid, level);
-	void *ns = 0;
-	__u32 tid = task->pid;
-	if (level) {
-		ns = number(reader, level).ns;
-		tid = there(task, level, ns);
-	}
 	out.reference.inode = BPF_CORE_READ(inode, i_ino);
 	out.reference.fd = ctx->fd;
-	out.reference.of = OF(kind, tid);
+	out.reference.of = OF(kind, task);
 
 	__u64 count = seq->count;
 	__u32 last = 0;
 	if (count >= sizeof(out.reference))
 		bpf_probe_read_kernel(&last, sizeof(last), seq->buf + count - sizeof(last));
-	if (last && (last & NUMBER) == (tid & NUMBER)) {
+	if (last && (last & NUMBER) == (task->pid & NUMBER)) {
 		bpf_seq_write(seq, &out.reference, sizeof(out.reference));
 		return 0;
 	}
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
 	struct task_struct *parent = BPF_CORE_READ(leader, real_parent, group_leader);
 	out.holder.start = BPF_CORE_READ(leader, start_boottime);
-	out.holder.of = out.holder.of_again = OF(TASK, tid);
+	out.holder.of = out.holder.of_again = OF(TASK, task);
 	bpf_probe_read_kernel(&out.holder.comm, sizeof(out.holder.comm), &leader->comm);
+	/* The reader's own namespace has this level, and its tasks are those that are visited. */
+	struct task_struct *reader = (void *)bpf_get_current_task();
+	__u32 level = BPF_CORE_READ(reader, thread_pid, level);
 	if (level) {
+		void *ns = number(reader, level).ns;
+		out.holder.tid = there(task, level, ns);
 		out.holder.pid = there(leader, level, ns);
 		out.holder.parent = there(parent, level, ns);
 	} else {
+		out.holder.tid = task->pid;
 		out.holder.pid = task->tgid;
 		out.holder.parent = BPF_CORE_READ(parent, tgid);
 	}
