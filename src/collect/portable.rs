@@ -13,7 +13,7 @@ use super::table::Table;
 use super::{peers, roles};
 use crate::model::{
     Endpoint, Gap, Holder, How, Namespace, NamespaceId, OwnerGap, Process, ProcessId, Protocol, Snapshot,
-    SocketType, Span, State, Text, Wants, canonical,
+    Socket, SocketType, Span, State, Text, Wants, canonical,
 };
 use crate::source::Source;
 
