@@ -73,7 +73,9 @@ enum Fate {
     Leaves(u32),
     /// It is delivered here.
     Here,
-    /// It has no way, or is one of many.
+    /// It is for many.
+    Many,
+    /// It has no way.
     Nowhere,
     /// Nobody can tell.
     Anything,
@@ -122,6 +124,13 @@ impl Ways {
         self.parted(|fate| may.contains(&fate)).0
     }
 
+    /// Addresses that surely are no single other one's, and those that may be none.
+    pub(crate) fn not_others(&self) -> (Ranges, Ranges) {
+        let (surely, others) = self.parted(|fate| matches!(fate, Fate::Here | Fate::Many));
+        let may = self.parted(|fate| matches!(fate, Fate::Here | Fate::Many | Fate::Anything)).0;
+        (surely.minus(&others), may)
+    }
+
     /// Destinations that may be delivered here.
     pub(crate) fn here(&self) -> Ranges {
         self.parted(|fate| matches!(fate, Fate::Here | Fate::Anything)).0
@@ -131,7 +140,7 @@ impl Ways {
     pub(crate) fn leaving(&self) -> Vec<(Ranges, u32)> {
         let interfaces = self.0.keys().filter_map(|fate| match fate {
             Fate::Leaves(interface) if *interface != 0 => Some(*interface),
-            Fate::Leaves(_) | Fate::Here | Fate::Nowhere | Fate::Anything => None,
+            Fate::Leaves(_) | Fate::Here | Fate::Many | Fate::Nowhere | Fate::Anything => None,
         });
         interfaces.map(|each| (self.by(each), each)).filter(|(set, _)| !set.is_empty()).collect()
     }
@@ -213,7 +222,9 @@ impl Policy {
             };
             for best in routes {
                 let here = best.set.and(&may);
-                if here.is_empty() || suppressed.is_some_and(|length| best.length <= length) {
+                // A refusal is an error, and of errors none is suppressed (`fib_rules_lookup`).
+                let quiet = suppressed.is_some_and(|length| best.length <= length);
+                if here.is_empty() || (quiet && best.kind != RouteKind::Refused) {
                     continue;
                 }
                 ways.add(
@@ -221,7 +232,8 @@ impl Policy {
                         RouteKind::Throw => continue,
                         RouteKind::Unicast => Fate::Leaves(best.interface),
                         RouteKind::Local => Fate::Here,
-                        RouteKind::Many | RouteKind::Refused => Fate::Nowhere,
+                        RouteKind::Many => Fate::Many,
+                        RouteKind::Refused => Fate::Nowhere,
                         RouteKind::Other => Fate::Anything,
                     },
                     &here,
@@ -521,10 +533,16 @@ mod tests {
     #[test]
     fn what_is_refused_leaves_by_no_interface() {
         let wall = RouteRule { to: Some(net("8.0.0.0/8")), ..rule(RuleAction::Refused) };
-        let ways = policy(vec![wall], &tables()).ways(&Lookup::OWN);
+        let mut tables = tables();
+        let ways = policy(vec![wall], &tables).ways(&Lookup::OWN);
         let set = |text: &str| Family::V4.pick([&net(text)]);
         assert!(!ways.perhaps().meets(&set("8.0.0.0/8")) && ways.surely().meets(&set("9.0.0.0/8")));
         assert_eq!(ways.here(), set("192.168.7.1/32"));
+        assert_eq!(ways.not_others(), (set("192.168.7.1/32"), set("192.168.7.1/32")));
+        // A refusal is not suppressed as a way of that length is.
+        tables.push(route(78, "0.0.0.0/0", RouteKind::Refused, 0));
+        let quiet = rule(RuleAction::Lookup { table: 78, suppressed: Some(0) });
+        assert!(!policy(vec![quiet], &tables).ways(&Lookup::OWN).perhaps().meets(&set("9.0.0.0/8")));
     }
 
     #[test]

@@ -37,30 +37,36 @@ pub(crate) struct Passing {
 /// `None` where nobody is turned away.
 pub(crate) fn passing(place: &Place, gate: &Gate, family: Family) -> Option<Passing> {
     let index = family as usize;
-    if family == Family::V6 || gate.reverse == Reverse::Off || gate.side == Side::Loopback {
+    if family == Family::V6 || gate.side == Side::Loopback {
         return None;
     }
-    // A master that is none of ours may be a VRF, which has a table of its own.
-    if place.untold(family) || gate.master.is_some() {
-        return Some(Passing { may: family.all(), sure: Ranges::default() });
+    let strangers = |set: Ranges| set.minus(&place.broadcast[index]).minus(&place.local[index]);
+    let nobody_knows = Some(Passing { may: family.all(), sure: Ranges::default() });
+    match &place.choice[index] {
+        // A master that is none of ours may be a VRF, which has a table of its own.
+        _ if gate.reverse != Reverse::Off && gate.master.is_some() => return nobody_knows,
+        Choice::Fresh if gate.reverse == Reverse::Off => return None,
+        Choice::Untold if gate.reverse == Reverse::Off && place.perhaps[index].is_empty() => return None,
+        Choice::Untold => return nobody_knows,
+        Choice::Fresh => {}
+        // With rules even who is not filtered must not be one of us (`fib_validate_source`).
+        Choice::Rules(policy) => {
+            let ways = policy.ways(&Lookup { entry: Entry::Untold, ..Lookup::OWN });
+            let (never, hardly) = ways.not_others();
+            let (may, sure) = match gate.reverse {
+                Reverse::Off => (family.all().minus(&never), family.all().minus(&hardly)),
+                Reverse::Loose => (ways.perhaps(), ways.surely()),
+                Reverse::Strict => (ways.perhaps_by(gate.index), ways.by(gate.index)),
+            };
+            return Some(Passing { may: strangers(may), sure: strangers(sure) });
+        }
     }
     let (routed, shared) = match gate.reverse {
         Reverse::Loose => (place.answerable[index].clone(), Ranges::default()),
         Reverse::Strict | Reverse::Off => (place.routed(family, gate.index), place.routed(family, 0)),
     };
     if place.is_unrouted(family) {
-        return Some(Passing { may: family.all(), sure: Ranges::default() });
-    }
-    let strangers = |set: Ranges| set.minus(&place.broadcast[index]).minus(&place.local[index]);
-    if place.chooses(family) {
-        // What surely leaves by others; the rest may be anything.
-        let Choice::Rules(policy) = &place.choice[index] else { return None };
-        let ways = policy.ways(&Lookup { entry: Entry::Untold, ..Lookup::OWN });
-        let (may, sure) = match gate.reverse {
-            Reverse::Loose => (ways.perhaps(), ways.surely()),
-            Reverse::Strict | Reverse::Off => (ways.perhaps_by(gate.index), ways.by(gate.index)),
-        };
-        return Some(Passing { may: strangers(may), sure: strangers(sure) });
+        return nobody_knows;
     }
     let may = strangers(routed.union(&shared));
     let sure = if shared.is_empty() { may.clone() } else { Ranges::default() };

@@ -85,6 +85,7 @@ pub(crate) fn makers() -> Vec<Maker> {
     vec![
         ("shape", play_one),
         ("translated", translated::play),
+        ("routed", translated::play_routed),
         ("firewalld-remedy", |_| boxed(firewalld::closes)),
     ]
 }
