@@ -183,7 +183,13 @@ impl Reader<'_> {
         read.euid = known(status.uids.map(|(_, effective)| effective));
         read.capabilities = known(status.effective_capabilities);
         look.first = process.pid == 1 || status.inner_pid == Some(1);
-        read.cmdline = known(dir.read(&name("cmdline")).ok().map(|bytes| record::cmdline(&bytes)));
+        let arguments = dir.read(&name("cmdline"));
+        // Whoever ends lets go of its arguments and its executable at once (exit_mm() of kernel/exit.c).
+        if exe.is_ok() && arguments.as_ref().is_ok_and(Vec::is_empty) && dir.read_link(&name("exe")).is_err()
+        {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        read.cmdline = known(arguments.ok().map(|bytes| record::cmdline(&bytes)));
         read.cwd = link(dir.read_link(&name("cwd")));
         if self.streams {
             for (fd, stream) in read.stdio.0.iter_mut().enumerate().filter(|(_, stream)| stream.is_unknown())

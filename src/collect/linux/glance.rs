@@ -403,13 +403,15 @@ impl Watcher {
         let (exe, arguments) = (process.read_link("exe"), process.read("cmdline"));
         let stat = process.read("stat").ok().and_then(|text| proc_net::stat(&text));
         let Some(stat) = stat.filter(|stat| stat.start_ticks == owner.start_ticks) else { return owner };
+        // Whoever ends lets go of its arguments and its executable at once (exit_mm() of kernel/exit.c).
+        let arguments = arguments.ok().filter(|words| !words.is_empty() || process.read_link("exe").is_ok());
         let known = Arc::make_mut(&mut owner);
         known.ppid = stat.ppid;
         // Of a name that says " (deleted)" nobody can tell whether that is part of it.
         if let Some(exe) = exe.ok().filter(|exe| !exe.ends_with(b" (deleted)")) {
             (known.exe, known.exe_state) = (Fact::Known(exe.into()), ExeState::Present);
         }
-        if let Ok(arguments) = arguments {
+        if let Some(arguments) = arguments {
             known.cmdline = Fact::Known(record::arguments(&arguments));
         }
         owner
