@@ -11,7 +11,7 @@ use crate::output::clean::{fit, width};
 const NARROWEST: usize = 8;
 
 /// As much text of cells is held between measuring and writing.
-const HELD: usize = 2 << 20;
+const HELD: usize = 1 << 20;
 
 /// One column: its title, whether numbers stand to the right, whether a narrow terminal may
 /// shorten it.
@@ -50,21 +50,28 @@ pub(super) fn write(
     let mut widths: Vec<usize> = heads.iter().map(|head| if header { head.title.len() } else { 0 }).collect();
     let mut text = String::new();
     // The first cells, one behind the other; where each ends, and how wide it is.
-    let (mut held, mut ends) = (String::new(), Vec::new());
+    let (mut held, mut ends): (String, Vec<(u32, u32)>) = (String::new(), Vec::new());
+    let mut holding = true;
     for row in 0..rows {
         for (column, widest) in widths.iter_mut().enumerate() {
             text.clear();
             cell(row, column, &mut text);
             let columns = measure(&text);
             *widest = (*widest).max(columns);
-            if held.len() < HELD {
-                held.push_str(&text);
-                ends.push((held.len(), columns));
+            holding &= held.len() < HELD;
+            match (u32::try_from(held.len() + text.len()), u32::try_from(columns)) {
+                (Ok(end), Ok(columns)) if holding => {
+                    held.push_str(&text);
+                    ends.push((end, columns));
+                }
+                _ => holding = false,
             }
         }
     }
-    let mut held_cells =
-        ends.into_iter().scan(0, |start, (end, columns)| Some((std::mem::replace(start, end)..end, columns)));
+    let mut held_cells = ends.into_iter().scan(0, |start, (end, columns)| {
+        let (end, columns) = (end as usize, columns as usize);
+        Some((std::mem::replace(start, end)..end, columns))
+    });
     if let Some(columns) = style.width {
         shrink(&mut widths, heads, columns);
     }
